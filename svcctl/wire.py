@@ -1,0 +1,49 @@
+"""Bytes and back: canonical JSON for the ledger and the API, full JSON for `--json`."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from svcctl.errors import SvcctlError
+
+T = TypeVar("T")
+
+_canonical = msgspec.json.Encoder(order="sorted")
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def canonical(value: Any) -> bytes:
+    """UTF-8, keys by code point, compact, fields equal to their default left out."""
+    return _canonical.encode(value)
+
+
+def decode(content: bytes | str, kind: type[T]) -> T:
+    """Raises msgspec.ValidationError or msgspec.DecodeError."""
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    decoded: T = decoder.decode(content)
+    return decoded
+
+
+def full(value: Any) -> Any:
+    """Plain dicts and lists with every field of every Struct, also those equal to their default."""
+    if isinstance(value, msgspec.Struct):
+        config = value.__struct_config__
+        tag = {config.tag_field: config.tag} if config.tag_field == "kind" else {}
+        fields = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        return tag | {encoded: full(getattr(value, name)) for name, encoded in fields}
+    if isinstance(value, dict):
+        return {str(key): full(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [full(item) for item in value]
+    return value
+
+
+def document(value: Any) -> str:
+    """One JSON document, as `--json` prints it: every field, indented."""
+    return msgspec.json.format(msgspec.json.encode(full(value)), indent=2).decode()
+
+
+def problem(error: SvcctlError) -> dict[str, Any]:
+    return {"error": {"code": error.code, "message": error.message, "hint": error.hint, "next": error.next}}
