@@ -210,6 +210,17 @@ class ServiceFile(Model):
         return Requires(vars=needed(layer.vars), secrets=needed(self.base.secrets), bindings=needed(layer.bindings))
 
 
+class Limits(Model):
+    """What a deploy may hold at most; in bytes, but `file_count` and `path_length` (characters)."""
+
+    artifact_size: int = 2_000_000_000
+    file_size: int = 1_000_000_000
+    file_count: int = 50_000
+    path_length: int = 1_024
+    var_size: int = 65_536
+    """Of one var, as compact JSON."""
+
+
 class Project(Model):
     """services.toml, valid and merged. `services` is empty when there is no file and a name is all that is known."""
 
@@ -218,6 +229,7 @@ class Project(Model):
     default_environment: str | None = None
     backend: str | None = None
     services: dict[str, ServiceFile] = {}
+    limits: Limits = Limits()
 
     @property
     def environments(self) -> set[str]:
