@@ -32,6 +32,8 @@ class Base(Model, tag_field="kind", kw_only=True):
     meta: dict[str, str] = {}
     force: bool = False
     expect: dict[str, int | None] | None = None
+    planned: bool = False
+    """`expect` names every head that the plan touched: one more is a conflict too."""
 
 
 class Deploy(Base, tag="deploy", kw_only=True):
@@ -148,7 +150,7 @@ Command = (
 
 def as_typed(command: Command) -> Command:
     """What the user asked for, without what planning added: equal for the same command typed again."""
-    plain: dict[str, Any] = {"id": "", "expect": None}
+    plain: dict[str, Any] = {"id": "", "expect": None, "planned": False}
     if isinstance(command, Promote):
         plain["sources"] = None
     if isinstance(command, Deploy | Configure):

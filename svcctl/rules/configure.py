@@ -1,0 +1,112 @@
+"""Configure: new values in the `cli` layer, the same code."""
+
+from msgspec.structs import replace
+
+from svcctl import names
+from svcctl.commands import Configure
+from svcctl.errors import NotFound, Refused
+from svcctl.model import Layer, Overrides, Purged, Settings
+from svcctl.rules.draft import Draft
+from svcctl.rules.settings import bindings_of, command_for_missing, describe, first_settings, refuse_unless_forced
+from svcctl.rules.state import Keep, Place, Plan
+
+
+def configure(draft: Draft, command: Configure) -> Plan:
+    for name in (*command.vars, *command.bindings, *(sealed.name for sealed in command.secrets)):
+        if wrong := names.check_variable(name):
+            raise Refused(f"{name!r} {wrong}")
+    places = _places(draft, command)
+    _refuse_unknown(command, places)
+    problems: list[str] = []
+    for place in places:
+        problems += _lay(draft, command, place)
+    refuse_unless_forced(
+        draft, problems, hint="a binding needs what it leads to (--force overrides)", next=command_for_missing(problems)
+    )
+    return draft.plan()
+
+
+def _places(draft: Draft, command: Configure) -> list[Place]:
+    """Setting a value creates what the file names; taking one away does not."""
+    services = _services(draft, command)
+    if command.vars or command.bindings or command.secrets:
+        return [draft.ensure(service, command.environment) for service in services]
+    places = list(draft.places(services, command.environment))
+    if not places:
+        known = {place.identity.name for place in draft.places(services)}
+        raise NotFound(f"no environment {command.environment!r}", hint=names.did_you_mean(command.environment, known))
+    return places
+
+
+def _services(draft: Draft, command: Configure) -> list[str]:
+    if command.services is None:
+        return sorted({*draft.state.services(draft.project.name), *draft.project.services})
+    return [service if service in draft.project.services else draft.known(service) for service in command.services]
+
+
+def _refuse_unknown(command: Configure, places: list[Place]) -> None:
+    """What is unset must be an override in at least one service; the file's own values are the file's business."""
+    for kind, unset in (("vars", command.unset_vars), ("bindings", command.unset_bindings)):
+        for name in unset:
+            documents = [place.settings for place in places if place.settings]
+            if any(name in getattr(document.cli, kind) for document in documents):
+                continue
+            if any(document.file and name in getattr(document.file, kind) for document in documents):
+                raise Refused(
+                    f"{name} is set by services.toml, not from the command line",
+                    hint="take it out of the file (or list it under `unset`) and deploy",
+                )
+            known = {key for document in documents for key in getattr(document.cli, kind)}
+            raise NotFound(f"no override {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
+    for name in command.unset_secrets:
+        if not any(place.settings and name in place.settings.secrets for place in places):
+            known = {key for place in places if place.settings for key in place.settings.secrets}
+            if not command.purge:
+                raise NotFound(f"no secret {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
+
+
+def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
+    place, settings = first_settings(draft, place)
+    settings = replace(settings, cli=_overrides(draft, command, place, settings))
+    _refuse_clashes(place, settings)
+    if command.purge and command.unset_secrets:
+        words = f"{place.ref}: older values of {', '.join(command.unset_secrets)} destroyed"
+        place = draft.change(place, words, Purged(names=command.unset_secrets))
+    bound, dangling = bindings_of(draft, place, settings)
+    note = describe(place.settings, settings)
+    version = draft.next_version(place, code=None, settings=settings, note=note)
+    if place.head and version.settings == place.head.settings:
+        draft.note(f"{place.ref}: has these settings already")
+        return []
+    draft.append(place, version, settings, f"{place.ref}@{version.number}: {note or 'settings written'}", bound)
+    return dangling
+
+
+def _overrides(draft: Draft, command: Configure, place: Place, settings: Settings) -> Overrides:
+    old = settings.cli
+    secrets = {name: value for name, value in old.secrets.items() if name not in command.unset_secrets}
+    for sealed in command.secrets:
+        if sealed.service == place.identity.service and secrets.get(sealed.name) != sealed.fingerprint:
+            secrets[sealed.name] = sealed.fingerprint
+            id = place.identity.id
+            draft.keep_secret(Keep(environment=id, sealed=sealed, name=sealed.name, fingerprint=sealed.fingerprint))
+    return Overrides(
+        vars={name: value for name, value in old.vars.items() if name not in command.unset_vars} | command.vars,
+        bindings={name: value for name, value in old.bindings.items() if name not in command.unset_bindings}
+        | command.bindings,
+        secrets=secrets,
+    )
+
+
+def _refuse_clashes(place: Place, settings: Settings) -> None:
+    """A name means one thing in a handler's `env`."""
+    file = settings.file or Layer()
+    kinds = {
+        "var": {*file.vars, *settings.cli.vars},
+        "binding": {*file.bindings, *settings.cli.bindings},
+        "secret": {*settings.secrets},
+    }
+    for kind, others in (("var", ("binding", "secret")), ("binding", ("secret",))):
+        for other in others:
+            if both := sorted(kinds[kind] & kinds[other]):
+                raise Refused(f"{place.ref}: {both[0]} would be both a {kind} and a {other}")
