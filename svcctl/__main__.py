@@ -1,0 +1,6 @@
+from svcctl.cli.main import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What one invocation works with, made when first asked for: a command pays only for what it uses."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svcctl.cli import output
+from svcctl.cli.output import Block, Output
+from svcctl.errors import NotFound, Refused
+from svcctl.model import Project
+from svcctl.progress import Progress
+
+if TYPE_CHECKING:
+    from svcctl.backend.base import Backend
+
+STORE = ".svcctl"
+
+
+class Context:
+    """Options write their values into it while the command line is read; commands read it afterwards."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.environ = environ or {}
+        self.arguments = arguments
+        self.clock = clock
+        self.folder = Path.cwd()
+        self.backend_option: str | None = None
+        self.json = "--json" in _before_dashes(arguments)
+        self.no_color = False
+        self.verbose = False
+        self._when_printed: list[Callable[[], None]] = []
+
+    # ---- what the command works on
+
+    def path(self, argument: str | Path) -> Path:
+        """A path as typed, which `-C` moves."""
+        return self.folder / argument
+
+    @cached_property
+    def file(self) -> Path | None:
+        """services.toml, here or in a folder above."""
+        from svcctl import config
+
+        return config.find(self.folder)
+
+    @cached_property
+    def project(self) -> Project:
+        from svcctl import config
+
+        return config.load(self.required_file)
+
+    @property
+    def required_file(self) -> Path:
+        if self.file is None:
+            raise NotFound(f"there is no services.toml in {self.folder} or above it", next="svcctl init")
+        return self.file
+
+    @cached_property
+    def backend(self) -> "Backend":
+        return open_backend(self)
+
+    @property
+    def pending_folder(self) -> Path:
+        return self.required_file.parent / STORE / "pending"
+
+    @cached_property
+    def progress(self) -> Progress:
+        from svcctl.cli import progress
+
+        return progress.of(sys.stderr, json=self.json)
+
+    @cached_property
+    def actor(self) -> str:
+        from svcctl import provenance
+
+        return provenance.actor(self.environ, self.folder)
+
+    @cached_property
+    def now(self) -> datetime:
+        return self.clock()
+
+    # ---- what it says
+
+    @property
+    def color(self) -> bool:
+        return not (self.no_color or self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb")
+
+    @cached_property
+    def output(self) -> Output:
+        return output.choose(json=self.json, color=self.color, now=self.now)
+
+    def show(self, answer: object, blocks: Iterable[Block]) -> None:
+        self.output.show(answer, blocks)
+
+    def tell(self, *blocks: Block) -> None:
+        self.output.tell(blocks)
+
+    def when_printed(self, callback: Callable[[], None]) -> None:
+        """Call it once the answer, or the refusal, has reached standard output."""
+        self._when_printed.append(callback)
+
+    def printed(self) -> None:
+        for callback in self._when_printed:
+            callback()
+
+
+def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
+    """Known before the command line is understood: its errors are JSON too."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def backend_location(context: Context) -> str | Path:
+    """A URL, or the folder of the store: --backend > SVCCTL_BACKEND > `backend` in services.toml > `.svcctl` beside."""
+    if typed := context.backend_option or context.environ.get("SVCCTL_BACKEND"):
+        return typed if "://" in typed else context.path(typed)
+    beside = context.required_file.parent
+    said = context.project.backend
+    if said and "://" in said:
+        return said
+    return beside / (said or STORE)
+
+
+def open_backend(context: Context) -> "Backend":
+    location = backend_location(context)
+    if isinstance(location, str):
+        raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
+    from svcctl.backend.store import Store
+
+    return Store.open(location)

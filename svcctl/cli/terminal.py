@@ -1,0 +1,119 @@
+"""Output on a terminal: the one module that imports rich."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Literal, TextIO, assert_never
+
+from rich.console import Console, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from svcctl.cli import times
+from svcctl.cli.output import (
+    Block,
+    Cell,
+    Content,
+    Fields,
+    Lines,
+    Note,
+    Patch,
+    Success,
+    Table,
+    Tree,
+    Verbatim,
+    When,
+    lines_of,
+    parts,
+    shown,
+    write,
+)
+from svcctl.text import clean, mask_urls
+
+_STYLES = {
+    "ok": "green",
+    "warn": "yellow",
+    "bad": "red",
+    "dim": "dim",
+    "live": "bold green",
+    "add": "green",
+    "remove": "red",
+}
+
+
+class TerminalOutput:
+    def __init__(self, out: TextIO, err: TextIO, now: datetime) -> None:
+        self.printed = False
+        self._out = out
+        self._err = err
+        self._now = now
+
+    def show(self, answer: object, blocks: Iterable[Block]) -> None:  # noqa: ARG002 - the program's half of the answer
+        self.printed = True
+        write(self._out, self._render(self._out, blocks))
+
+    def tell(self, blocks: Iterable[Block]) -> None:
+        write(self._err, self._render(self._err, blocks))
+
+    def _render(self, stream: TextIO, blocks: Iterable[Block]) -> str:
+        """Everything is written at once: rich would report a full disk as a bug."""
+        console = Console(file=stream, highlight=False, markup=False, emoji=False, legacy_windows=False)
+        with console.capture() as capture:
+            for block in blocks:
+                console.print(self._renderable(block), soft_wrap=not isinstance(block, Table))
+        return capture.get()
+
+    def _renderable(self, block: Block) -> RenderableType:
+        match block:
+            case Table():
+                return self._table(block)
+            case Lines(lines):
+                return Text("\n").join(Text(" ").join(map(self._text, parts(line))) for line in lines)
+            case Fields(fields):
+                return self._fields(fields)
+            case Tree():
+                rows = lines_of(block)
+                return Text("\n").join(Text(branches, "dim") + self._text(label) for branches, label in rows)
+            case Patch(text):
+                return Text("\n").join(_patch_line(line) for line in text.splitlines())
+            case Verbatim(text):
+                return Text(text.removesuffix("\n"))
+            case Note(text):
+                return Text("note: ", "yellow") + Text(shown(text))
+            case Success(text):
+                return Text(shown(text), "green")
+            case _:
+                assert_never(block)
+
+    def _text(self, content: Content) -> Text:
+        match content:
+            case None:
+                return Text("")
+            case When(at, style):
+                return Text(times.ago(at, self._now), _STYLES[style] if style else "")
+            case Cell(text, style):
+                return Text(shown(text), _STYLES[style] if style else "")
+            case _:
+                return Text(shown(str(content)))
+
+    def _fields(self, fields: Sequence[tuple[str, Content]]) -> RenderableType:
+        present = [(f"{label}:", content) for label, content in fields if content is not None]
+        wide = max((len(label) for label, _ in present), default=0)
+        rows = [Text(label.ljust(wide) + "  ", "dim") + self._text(content) for label, content in present]
+        return Text("\n").join(rows)
+
+    def _table(self, table: Table) -> RenderableType:
+        if not table.rows:
+            return Text(shown(table.empty), "dim")
+        title = shown(table.title) if table.title else None
+        rich = RichTable(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
+        for column in table.heads():
+            justify: Literal["left", "right"] = "right" if column.right else "left"
+            rich.add_column(column.title, justify=justify, no_wrap=not column.wrap)
+        for row in table.rows:
+            rich.add_row(*map(self._text, row))
+        return rich
+
+
+def _patch_line(line: str) -> Text:
+    style = "bold" if line.startswith(("+++", "---")) else {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+    return Text(mask_urls(clean(line)), style)
