@@ -124,6 +124,15 @@ class Commit(Model):
     patch: Digest | None = None
 
 
+class LoggedCommit(Model):
+    """A commit that only one side of a diff has."""
+
+    sha: str
+    subject: str
+    author: str
+    side: Literal["a", "b"]
+
+
 class Requires(Model):
     """Names that code needs from its environment's settings, sorted."""
 
