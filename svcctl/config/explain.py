@@ -36,28 +36,24 @@ def explain(path: FilePath, project: Project, service: str, environment: str) ->
 
     `path` is the file that `project` was loaded from. An environment without a table of its own has the service's.
     """
-    text = file.read(path)
-    origins = _Origins(path.name, file.parse(text, path.name), Positions(text), service, environment)
+    origins = _Origins(path.name, file.read(path), service, environment)
     return tuple(origins.explained(project.services[service].base, project.services[service].block(environment)))
 
 
 def line_of(path: FilePath, service: str, name: str, environment: str | None = None) -> int | None:
     """The line that gives `name` a meaning in the service's tables, or in the environment's where it stands there."""
-    text = file.read(path)
-    origins = _Origins(path.name, file.parse(text, path.name), Positions(text), service, environment or "")
+    origins = _Origins(path.name, file.read(path), service, environment or "")
     places = (origins.own(table, name) or origins.base(table, name) for table, _ in _TABLES)
     return next((origins.positions.line(place) for place in places if place), None)
 
 
 class _Origins:
-    def __init__(
-        self, file: str, content: dict[str, Any], positions: Positions, service: str, environment: str
-    ) -> None:
-        self.file = file
-        self.positions = positions
+    def __init__(self, name: str, text: str, service: str, environment: str) -> None:
+        self.file = name
+        self.positions = Positions(text)
         self._base: Path = ("services", service)
         self._own: Path = (*self._base, "environments", environment)
-        self._content = content
+        self._content = file.parse(text, name)
 
     def explained(self, base: Block, block: Block) -> Iterator[Explained]:
         for name, value in sorted(block.layer.vars.items()):

@@ -165,9 +165,9 @@ def _routes(table: Table, around: _Around) -> tuple[str, ...]:
             table.wrong(f"{route}: {wrong}", "routes", index)
         elif names.under_domain(names.route_host(route), around.domain):
             table.wrong(f"{route} lies under {around.domain}, where hostnames are generated", "routes", index)
-        elif first := around.routes.setdefault(route, (*table.path, "routes", index)):
-            if first != (*table.path, "routes", index):
-                table.wrong(f"{route} leads to another place already", "routes", index, see=first)
+        elif route in around.routes:
+            table.wrong(f"{route} leads to another place already", "routes", index, see=around.routes[route])
+        around.routes.setdefault(route, (*table.path, "routes", index))
     return tuple(route for _, route in routes)
 
 
@@ -196,7 +196,7 @@ def _slip(bound: Binding, services: Iterable[str]) -> str | None:
 
 
 def _one_letter_apart(a: str, b: str) -> bool:
-    """One letter is missing, wrong, or swapped with the next; `api-v1` and `api-v2` are two names, and so are short ones."""
+    """One letter missing, wrong, or swapped with the next. Short names, and `api-v1` and `api-v2`, are just two names."""
     same = len(posixpath.commonprefix((a, b)))
     x, y = a[same:], b[same:]
     if min(len(a), len(b)) < 4 or x[:1].isdigit() or y[:1].isdigit():

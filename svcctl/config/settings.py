@@ -4,7 +4,8 @@ One rule for all three, key by key: an environment has what its service has, wit
 what its own table says. A name means one thing in an environment: it is a var, or a secret, or a binding.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Literal, NamedTuple
 
 from svcctl import names
@@ -57,7 +58,7 @@ def read(table: Table, var_size: int) -> Own:
     return own
 
 
-def read_unset(table: Table, base: Own, own: Own) -> Set[str]:
+def read_unset(table: Table, base: Own, own: Own) -> AbstractSet[str]:
     inherited, here = base.kinds(), own.kinds()
     unset = table.texts("unset")
     for index, name in unset:
@@ -68,7 +69,7 @@ def read_unset(table: Table, base: Own, own: Own) -> Set[str]:
     return {name for _, name in unset}
 
 
-def inherit(table: Table, base: Own, own: Own, unset: Set[str]) -> Block:
+def inherit(table: Table, base: Own, own: Own, unset: AbstractSet[str]) -> Block:
     """The settings of the environment whose table this is. Its identity is the caller's business."""
     inherited = {name: (kind, below) for name, kind, below in base.names() if name not in unset}
     service = table.path[:2]
