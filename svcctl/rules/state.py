@@ -76,7 +76,7 @@ class Snapshot(Protocol):
     def services(self, project: str) -> Sequence[str]:
         """Living ones, sorted."""
 
-    def places(self, services: Collection[str], names: Collection[str] | None = None) -> Iterable[Place]:
+    def places(self, services: Collection[str], wanted: Collection[str] | None = None) -> Iterable[Place]:
         """Living environments of these services, of these names or of any."""
 
     def place(self, id: EnvironmentId) -> Place | None:

@@ -1,0 +1,165 @@
+"""The protocol of backends. One suite runs over all of them; the command line knows no other interface.
+
+What every method promises: a read sees the store as of one instant. Whatever dies, and whenever (`kill -9`), the store
+is in the state before a mutation or the state after it, and the next call works without repair. Of two writers, the
+second sees what the first did: a delta applies to it, a command that carries heads (`expect`) is refused with Conflict.
+"""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from svcctl.commands import Command
+from svcctl.digest import Digest
+from svcctl.model import (
+    Change,
+    Deployment,
+    Environment,
+    EnvironmentId,
+    Manifest,
+    Model,
+    Sealed,
+    Service,
+    Settings,
+    Version,
+)
+from svcctl.progress import SILENT, Progress
+from svcctl.reference import Reference
+from svcctl.rules.state import Plan
+
+
+class Stream(Protocol):
+    """Bytes to be read once, in parts."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> "Stream": ...
+
+    def __exit__(self, *failure: object) -> None: ...
+
+
+class Artifact(Protocol):
+    """What `upload` needs of an artifact; a bundle has it."""
+
+    @property
+    def digest(self) -> Digest: ...
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    @property
+    def content(self) -> bytes:
+        """The manifest's canonical bytes."""
+
+    def open(self, blob: Digest) -> Stream: ...
+
+
+class Event(Model):
+    """What happened to an environment besides versions."""
+
+    ref: str
+    change: int
+    at: str
+    actor: str
+    text: str
+
+
+class History(Model):
+    """Newest first. `next` is the following page's cursor, or None."""
+
+    versions: tuple[Version, ...]
+    next: str | None = None
+    events: tuple[Event, ...] = ()
+    """Between the first and the last version of the page; all newer ones on the first."""
+
+
+class Changes(Model):
+    changes: tuple[Change, ...]
+    next: str | None = None
+
+
+class Filter(Model):
+    """What a page of history holds. `since` is inclusive, in the form of `Version.at`."""
+
+    since: str | None = None
+    actor: str | None = None
+    commit: str | None = None
+    """The first digits of a commit's hash."""
+    deleted: bool = False
+    """Of one environment: the newest deleted one of that name."""
+
+
+class Stored(Model):
+    """What an upload stored."""
+
+    blobs: int
+    bytes: int
+
+
+class Backend(Protocol):
+    # ---- reading
+
+    def projects(self) -> tuple[str, ...]: ...
+
+    def services(self, project: str | None = None) -> tuple[Service, ...]: ...
+
+    def environments(
+        self, project: str, services: Collection[str] | None = None, names: Collection[str] | None = None
+    ) -> tuple[Environment, ...]:
+        """Living ones, sorted by service and name."""
+
+    def environment(self, service: str, name: str) -> Environment:
+        """Raises NotFound with a near name."""
+
+    def heads(self, project: str, services: Collection[str] | None = None) -> tuple[Version, ...]: ...
+
+    def version(self, reference: Reference) -> Version:
+        """`reference.service` is set. Raises NotFound."""
+
+    def by_origin(self, id: EnvironmentId) -> Environment | None:
+        """An environment by its internal id, living or deleted."""
+
+    def settings(self, digest: Digest) -> Settings: ...
+
+    def history(
+        self, project: str, reference: Reference | None = None, *, filter: Filter, limit: int, cursor: str | None = None
+    ) -> History:
+        """One environment's (`reference.service` is set), one name's in all services, or the whole project's."""
+
+    def change(self, id: str) -> Change | None: ...
+
+    def changes(self, project: str, *, filter: Filter, limit: int, cursor: str | None = None) -> Changes: ...
+
+    def running(self, *, commit: str | None = None, code: str | None = None) -> tuple[Version, ...]:
+        """Every version that laid code of this commit, or of a digest that starts so, in any living environment."""
+
+    def tags(self, service: str, environment: str) -> tuple[str, ...]: ...
+
+    def deployment(self, service: str, environment: str) -> Deployment: ...
+
+    def manifest(self, code: Digest) -> Manifest: ...
+
+    def open_blob(self, blob: Digest) -> Stream:
+        """Raises Damage before a single byte that does not match the name is handed on."""
+
+    # ---- mutations
+
+    def plan(self, command: Command) -> Plan:
+        """What `apply` would do now. Nothing is written."""
+
+    def apply(self, command: Command) -> Change:
+        """Does it, in one transaction, or raises and does nothing. Applied again with the same id, it returns the first
+        change. Every artifact that a new version runs is present and unaltered, or Damage is raised."""
+
+    def missing(self, blobs: Collection[Digest]) -> frozenset[Digest]: ...
+
+    def upload(self, artifact: Artifact, progress: Progress = SILENT) -> Stored:
+        """Stores what is missing of it, durably, before it returns. Raises Refused where bytes do not match their
+        digest: the file changed while it was read."""
+
+    def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
+        """The only call that carries a secret's value."""
+
+    def wait(self, after: int, timeout: float) -> int:
+        """The newest change's number, as soon as it is above `after` or after `timeout` seconds."""

@@ -1,0 +1,94 @@
+"""A database connection as the ledger uses it: plain SQL with `?`, rows as tuples, transactions with a name each.
+
+SQLite here; PostgreSQL fits behind the same few methods. In WAL mode readers never wait; writers take the write lock, then
+BEGIN IMMEDIATE, so that what they read is what they write upon.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from svcctl.backend.store.lock import WriteLock
+from svcctl.errors import Damage, Refused, SvcctlError, Unreachable
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    def __init__(self, path: Path, lock: WriteLock) -> None:
+        self._lock = lock
+        self._path = path
+        with self._mapped():
+            self._sqlite = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+            self._sqlite.execute("PRAGMA synchronous=FULL")
+            self._sqlite.execute("PRAGMA busy_timeout=30000")
+
+    def close(self) -> None:
+        self._sqlite.close()
+        self._lock.close()
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self._sqlite.execute(sql, parameters)
+
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._sqlite.executemany(sql, rows)
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
+        row: Row | None = self._sqlite.execute(sql, parameters).fetchone()
+        return row
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        return self._sqlite.execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything read inside is of one instant."""
+        with self._mapped():
+            if self._sqlite.in_transaction:
+                yield
+                return
+            self._sqlite.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._sqlite.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Commits at the end, or leaves no trace."""
+        with self._mapped(), self._lock.held():
+            self._sqlite.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._sqlite.execute("COMMIT")
+            except BaseException:
+                if self._sqlite.in_transaction:
+                    self._sqlite.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: sqlite3.Error) -> SvcctlError:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+            return Refused(
+                f"{self._path}: {error}", hint="nothing was changed; make room on the disk and type the command again"
+            )
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return Damage(f"{self._path}: {error}", hint="restore it from a backup; the packs beside it hold the code")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return Unreachable(
+                f"{self._path} is locked", hint="nothing was changed; another program holds the database"
+            )
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+            return Unreachable(f"{self._path}: {error}", hint="is the folder yours, and writable?")
+        if name.startswith("SQLITE_CONSTRAINT"):
+            return Refused(f"another change took it first: {error}", hint="nothing was changed; look, then try again")
+        return Damage(f"{self._path}: {error}", next="svcctl verify")

@@ -1,0 +1,235 @@
+"""The ledger read: rows to values, and the snapshot that the rules are given.
+
+Bytes that stand for something are checked against their digest before anything is built on them.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from svcctl import digest, wire
+from svcctl.backend.store.connection import Database, Row
+from svcctl.digest import Digest
+from svcctl.errors import Damage
+from svcctl.model import Change, EnvironmentId, Half, Record, Settings, Version
+from svcctl.rules.state import Bound, Identity, Place
+
+VERSION_COLUMNS = "r.environment, r.number, r.change, r.digest, r.body, r.settings_since, r.settings_under, r.code_since, r.code_under"
+STORE_CHAIN = EnvironmentId("")
+"""The chain of what belongs to no environment."""
+
+
+def marks(values: Collection[Any]) -> str:
+    return ",".join("?" * len(values))
+
+
+class Ledger:
+    """A Snapshot (rules.state): valid inside one transaction of `database`; what was read is remembered."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._places: dict[EnvironmentId, Place | None] = {}
+        self._identities: dict[EnvironmentId, Identity | None] = {}
+        self._documents: dict[Digest, Settings] = {}
+        self._versions: dict[tuple[EnvironmentId, int], tuple[Version, Settings]] = {}
+
+    # ---- the snapshot
+
+    def domain(self, project: str) -> str | None:
+        row = self._db.one("SELECT domain FROM projects WHERE name = ?", (project,))
+        return row[0] if row else None
+
+    def owner(self, service: str) -> str | None:
+        row = self._db.one("SELECT project FROM services WHERE name = ?", (service,))
+        return row[0] if row else None
+
+    def services(self, project: str) -> Sequence[str]:
+        return [
+            name for (name,) in self._db.all("SELECT name FROM services WHERE project = ? ORDER BY name", (project,))
+        ]
+
+    def places(self, services: Collection[str], wanted: Collection[str] | None = None) -> Iterable[Place]:
+        if not services or (wanted is not None and not wanted):
+            return []
+        named = "" if wanted is None else f"AND e.name IN ({marks(wanted)}) "
+        rows = self._db.all(
+            f"SELECT e.id, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
+            "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head "
+            "LEFT JOIN settings s ON s.digest = r.settings "
+            f"WHERE e.service IN ({marks(services)}) {named}AND e.living = 1 ORDER BY e.service, e.name",
+            [*services, *(wanted or ())],
+        )
+        return [self._remember(row) for row in rows]
+
+    def place(self, id: EnvironmentId) -> Place | None:
+        if id not in self._places:
+            row = self._db.one(
+                f"SELECT e.id, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
+                "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head "
+                "LEFT JOIN settings s ON s.digest = r.settings WHERE e.id = ?",
+                (id,),
+            )
+            if row is None:
+                self._places[id] = None
+            else:
+                self._remember(row)
+        return self._places[id]
+
+    def tombstone(self, service: str, name: str) -> Identity | None:
+        row = self._db.one(
+            "SELECT identity FROM environments WHERE service = ? AND name = ? AND living IS NULL "
+            "ORDER BY changed DESC LIMIT 1",
+            (service, name),
+        )
+        return wire.decode(row[0], Identity) if row else None
+
+    def former(self, service: str, name: str) -> EnvironmentId | None:
+        row = self._db.one("SELECT environment FROM former_names WHERE service = ? AND name = ?", (service, name))
+        return EnvironmentId(row[0]) if row else None
+
+    def version(self, id: EnvironmentId, number: int) -> tuple[Version, Settings] | None:
+        known = self._versions.get((id, number))
+        if known is None:
+            row = self._db.one(
+                f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.environment = ? AND r.number = ?",  # noqa: S608
+                (id, number),
+            )
+            if row is None:
+                return None
+            version = self.version_of(row)
+            known = self._versions[id, number] = version, self.settings(version.settings.digest)
+        return known
+
+    def tagged(self, id: EnvironmentId, tag: str) -> int | None:
+        row = self._db.one("SELECT number FROM tags WHERE environment = ? AND name = ?", (id, tag))
+        return row[0] if row else None
+
+    def tags(self, id: EnvironmentId, number: int) -> Sequence[str]:
+        rows = self._db.all("SELECT name FROM tags WHERE environment = ? AND number = ? ORDER BY name", (id, number))
+        return [name for (name,) in rows]
+
+    def as_of(self, id: EnvironmentId, change: int) -> int | None:
+        row = self._db.one(
+            "SELECT number FROM records WHERE environment = ? AND number IS NOT NULL AND change <= ? "
+            "ORDER BY seq DESC LIMIT 1",
+            (id, change),
+        )
+        return row[0] if row else None
+
+    def last_settings_rollback(self, id: EnvironmentId) -> int | None:
+        row = self._db.one(
+            "SELECT number FROM records WHERE environment = ? AND restored_settings IS NOT NULL "
+            "ORDER BY number DESC LIMIT 1",
+            (id,),
+        )
+        return row[0] if row else None
+
+    def holder(self, address: str) -> EnvironmentId | None:
+        table, column = ("routes", "pattern") if "/" in address else ("environments", "hostname")
+        wanted = "environment" if table == "routes" else "id"
+        row = self._db.one(f"SELECT {wanted} FROM {table} WHERE {column} = ?", (address,))  # noqa: S608
+        return EnvironmentId(row[0]) if row else None
+
+    def bound_to(self, service: str) -> Iterable[tuple[Identity, str, Bound]]:
+        rows = self._db.all(
+            "SELECT e.identity, b.name, b.service, b.target FROM bindings b JOIN environments e ON e.id = b.environment "
+            "WHERE b.service = ? AND e.living = 1 ORDER BY e.service, e.name, b.name",
+            (service,),
+        )
+        for identity, name, target, environment in rows:
+            yield wire.decode(identity, Identity), name, Bound(service=target, environment=environment)
+
+    def expired(self, project: str, at: str) -> Iterable[Place]:
+        rows = self._db.all(
+            "SELECT e.id FROM environments e JOIN services s ON s.name = e.service "
+            "WHERE e.expires <= ? AND e.living = 1 AND s.project = ? ORDER BY e.service, e.name",
+            (at, project),
+        )
+        return [place for (id,) in rows if (place := self.place(id))]
+
+    # ---- rows to values
+
+    def identity(self, id: EnvironmentId) -> Identity | None:
+        if id not in self._identities:
+            row = self._db.one("SELECT identity FROM environments WHERE id = ?", (id,))
+            self._identities[id] = wire.decode(row[0], Identity) if row else None
+        return self._identities[id]
+
+    def settings(self, name: Digest) -> Settings:
+        known = self._documents.get(name)
+        if known is None:
+            row = self._db.one("SELECT body FROM settings WHERE digest = ?", (name,))
+            known = self._documents[name] = _settings(name, row[0] if row else None)
+        return known
+
+    def version_of(self, row: Row) -> Version:
+        """A row of VERSION_COLUMNS, with everything but its tags."""
+        identity = self.identity(row[0])
+        if identity is None:
+            raise Damage(f"the environment {row[0]} of a version is missing", next="svcctl verify")
+        version = self._version(row, identity)
+        return replace(version, source=self._source(version))
+
+    def _version(self, row: Row, identity: Identity) -> Version:
+        _, number, change, name, body, settings_since, settings_under, code_since, code_under = row
+        ref = f"{identity.service}/{identity.name}@{number}"
+        record = decode_record(body, name, ref)
+        entry = record.entry
+        if not isinstance(entry, Version) or entry.number != number:
+            raise Damage(f"{ref}: its record is not of that version", next="svcctl verify")
+        code = entry.code and replace(entry.code, since=code_since, under=code_under)
+        return replace(
+            entry,
+            settings=Half(digest=entry.settings.digest, since=settings_since, under=settings_under),
+            code=code,
+            ref=ref,
+            service=identity.service,
+            environment=identity.name,
+            digest=name,
+            parent=record.parent,
+            change=change,
+        )
+
+    def _source(self, version: Version) -> str | None:
+        if version.origin is None:
+            return None
+        identity = self.identity(version.origin.environment)
+        return f"{identity.ref}@{version.origin.number}" if identity else None
+
+    def _remember(self, row: Row) -> Place:
+        id, identity_body, settings_body, *version_row = row
+        identity = self._identities[id] = wire.decode(identity_body, Identity)
+        if version_row[1] is None:
+            place = Place(identity=identity)
+        else:
+            version = self._version(tuple(version_row), identity)
+            name = version.settings.digest
+            if name not in self._documents:
+                self._documents[name] = _settings(name, settings_body)
+            place = Place(identity=identity, head=version, settings=self._documents[name])
+        self._places[id] = place
+        return place
+
+
+def decode_record(body: bytes, name: Digest, where: str) -> Record:
+    if digest.of("record", body) != name:
+        raise Damage(f"{where}: the stored record does not match its digest", next="svcctl verify")
+    try:
+        return wire.decode(body, Record)
+    except msgspec.DecodeError as error:
+        raise Damage(f"{where}: the stored record is unreadable: {error}", next="svcctl verify") from error
+
+
+def decode_change(body: bytes, name: Digest, number: int) -> Change:
+    if digest.of("change", body) != name:
+        raise Damage(f"change c{number}: the stored bytes do not match their digest", next="svcctl verify")
+    return replace(wire.decode(body, Change), number=number)
+
+
+def _settings(name: Digest, body: bytes | None) -> Settings:
+    if body is None or digest.of("settings", body) != name:
+        what = "are missing" if body is None else "do not match their digest"
+        raise Damage(f"settings {digest.short(name)} {what}", next="svcctl verify")
+    return wire.decode(body, Settings)

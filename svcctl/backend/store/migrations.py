@@ -1,0 +1,121 @@
+"""The schema, as numbered migrations: an older store is brought up on open, a newer one refused untouched.
+
+Chains (`changes`, `records`) are only ever appended to. The other tables hold what the chains led to, for rules and reads:
+rows with constraints, so that what must be unique is so for every writer.
+"""
+
+from svcctl import faults
+from svcctl.backend.store.connection import Database
+from svcctl.errors import Refused
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE store (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        "CREATE TABLE projects (name TEXT PRIMARY KEY, domain TEXT NOT NULL)",
+        "CREATE TABLE services (name TEXT PRIMARY KEY, project TEXT)",
+        """CREATE TABLE environments (
+            id TEXT PRIMARY KEY,
+            service TEXT NOT NULL,
+            name TEXT NOT NULL,
+            living INTEGER,
+            hostname TEXT UNIQUE,
+            expires TEXT,
+            head INTEGER,
+            seq INTEGER NOT NULL,
+            tip TEXT NOT NULL,
+            changed INTEGER NOT NULL,
+            identity BLOB NOT NULL,
+            UNIQUE (service, name, living)
+        )""",
+        "CREATE INDEX expiring ON environments (expires) WHERE expires IS NOT NULL",
+        """CREATE TABLE changes (
+            number INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            project TEXT NOT NULL,
+            at TEXT NOT NULL,
+            actor TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            body BLOB NOT NULL
+        )""",
+        """CREATE TABLE records (
+            environment TEXT NOT NULL,
+            seq INTEGER NOT NULL,
+            change INTEGER NOT NULL,
+            number INTEGER,
+            digest TEXT NOT NULL,
+            settings TEXT,
+            settings_since INTEGER,
+            settings_under INTEGER,
+            code TEXT,
+            code_since INTEGER,
+            code_under INTEGER,
+            deployed TEXT,
+            restored_settings INTEGER,
+            body BLOB NOT NULL,
+            UNIQUE (environment, seq),
+            UNIQUE (environment, number)
+        )""",
+        "CREATE INDEX records_of_change ON records (change)",
+        "CREATE INDEX records_of_code ON records (code) WHERE code_since = number",
+        "CREATE INDEX records_of_commit ON records (deployed) WHERE deployed IS NOT NULL",
+        "CREATE INDEX settings_rolled_back ON records (environment, number) WHERE restored_settings IS NOT NULL",
+        "CREATE TABLE settings (digest TEXT PRIMARY KEY, body BLOB NOT NULL)",
+        """CREATE TABLE tags (
+            environment TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (environment, name)
+        )""",
+        "CREATE TABLE routes (pattern TEXT PRIMARY KEY, environment TEXT NOT NULL)",
+        """CREATE TABLE bindings (
+            environment TEXT NOT NULL, name TEXT NOT NULL, service TEXT NOT NULL, target TEXT,
+            PRIMARY KEY (environment, name)
+        )""",
+        "CREATE INDEX bindings_to ON bindings (service)",
+        """CREATE TABLE former_names (
+            service TEXT NOT NULL, name TEXT NOT NULL, environment TEXT NOT NULL, PRIMARY KEY (service, name)
+        )""",
+        """CREATE TABLE secrets (
+            environment TEXT NOT NULL, name TEXT NOT NULL, fingerprint TEXT NOT NULL, ciphertext BLOB NOT NULL,
+            PRIMARY KEY (environment, name, fingerprint)
+        )""",
+        """CREATE TABLE packs (
+            name TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+            inode INTEGER NOT NULL
+        )""",
+        """CREATE TABLE blobs (
+            digest TEXT PRIMARY KEY, pack TEXT NOT NULL, position INTEGER NOT NULL, size INTEGER NOT NULL
+        )""",
+        "CREATE INDEX blobs_of_pack ON blobs (pack)",
+        """CREATE TABLE artifacts (
+            digest TEXT PRIMARY KEY, manifest TEXT NOT NULL, files INTEGER NOT NULL, size INTEGER NOT NULL,
+            uploaded REAL NOT NULL
+        )""",
+        """CREATE TABLE artifact_packs (
+            artifact TEXT NOT NULL, pack TEXT NOT NULL, PRIMARY KEY (artifact, pack)
+        )""",
+    ),
+)
+
+
+def version_of(database: Database) -> int:
+    row = database.one("PRAGMA user_version")
+    return int(row[0]) if row else 0
+
+
+def migrate(database: Database) -> None:
+    """Each migration is a transaction of its own: killed in between, the next open goes on."""
+    newest = len(MIGRATIONS)
+    found = version_of(database)
+    if found > newest:
+        raise Refused(
+            f"this store is of schema {found}; this svcctl knows {newest}",
+            hint="it was written by a newer svcctl: upgrade this one. The store was not touched",
+        )
+    while found < newest:
+        with database.writing():
+            found = version_of(database)
+            if found < newest:
+                for statement in MIGRATIONS[found]:
+                    database.execute(statement)
+                found += 1
+                database.execute(f"PRAGMA user_version={found}")
+                faults.point("migrate.before-commit")
+        faults.point("migrate.committed")

@@ -1,0 +1,235 @@
+"""The store: a folder with `ledger.db` (SQLite, WAL, synchronous=FULL), `packs/` and, once there are secrets, `secret.key`.
+
+One call of `apply` is one transaction under the write lock: the command's id is looked up, the rules plan on what the
+transaction sees, the plan is written, committed. Child processes, hashing and network never happen inside it.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from pathlib import Path
+
+from svcctl import faults, rules
+from svcctl.backend.base import Artifact, Changes, Filter, History, Stored, Stream
+from svcctl.backend.store import migrations, writing
+from svcctl.backend.store.blobs import Blobs
+from svcctl.backend.store.connection import Database
+from svcctl.backend.store.ledger import Ledger
+from svcctl.backend.store.lock import WriteLock
+from svcctl.backend.store.reads import Reads
+from svcctl.backend.store.vault import Vault
+from svcctl.commands import Command
+from svcctl.digest import Digest
+from svcctl.errors import NotFound, Unreachable
+from svcctl.model import (
+    Change,
+    Deployment,
+    Environment,
+    EnvironmentId,
+    Manifest,
+    Sealed,
+    Service,
+    Settings,
+    Version,
+)
+from svcctl.progress import SILENT, Progress
+from svcctl.reference import Reference
+from svcctl.rules.state import Plan
+
+_POLL = 0.05  # seconds between two looks of `wait`
+
+
+class _Suspect(Exception):
+    """An artifact that a plan runs must be hashed again first, outside the transaction."""
+
+    def __init__(self, artifact: Digest) -> None:
+        self.artifact = artifact
+
+
+class Store:
+    """A Backend in a folder of this machine."""
+
+    def __init__(
+        self,
+        folder: Path,
+        actor: Callable[[], str] = lambda: "unknown",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.folder = folder
+        self._actor = actor
+        self._clock = clock
+        self.database = Database(folder / "ledger.db", WriteLock(folder / "lock"))
+        migrations.migrate(self.database)
+        self.blobs = Blobs(folder / "packs", self.database)
+        self.vault = Vault(folder, self.database)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        actor: Callable[[], str] = lambda: "unknown",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        create: bool = True,
+    ) -> "Store":
+        """A store that does not exist is made, or, with `create` False, NotFound."""
+        if not (folder / "ledger.db").exists():
+            if not create:
+                raise NotFound(
+                    f"nothing has been deployed here yet: there is no store in {folder}", next="svcctl deploy"
+                )
+            _make(folder)
+        return cls(folder, actor, clock)
+
+    def close(self) -> None:
+        self.database.close()
+
+    # ---- reading
+
+    def projects(self) -> tuple[str, ...]:
+        with self.database.reading():
+            return Reads(self.database).projects()
+
+    def services(self, project: str | None = None) -> tuple[Service, ...]:
+        with self.database.reading():
+            return Reads(self.database).services(project)
+
+    def environments(
+        self, project: str, services: Collection[str] | None = None, names: Collection[str] | None = None
+    ) -> tuple[Environment, ...]:
+        with self.database.reading():
+            reads = Reads(self.database)
+            return tuple(reads.environment(place) for place in reads.places(project, services, names))
+
+    def environment(self, service: str, name: str) -> Environment:
+        with self.database.reading():
+            reads = Reads(self.database)
+            return reads.environment(reads.find(service, name))
+
+    def by_origin(self, id: EnvironmentId) -> Environment | None:
+        with self.database.reading():
+            return Reads(self.database).by_id(id)
+
+    def heads(self, project: str, services: Collection[str] | None = None) -> tuple[Version, ...]:
+        with self.database.reading():
+            return Reads(self.database).heads(project, services)
+
+    def version(self, reference: Reference) -> Version:
+        with self.database.reading():
+            return Reads(self.database).version(reference)
+
+    def settings(self, digest: Digest) -> Settings:
+        with self.database.reading():
+            return Ledger(self.database).settings(digest)
+
+    def history(
+        self, project: str, reference: Reference | None = None, *, filter: Filter, limit: int, cursor: str | None = None
+    ) -> History:
+        with self.database.reading():
+            return Reads(self.database).history(project, reference, filter, limit, cursor)
+
+    def change(self, id: str) -> Change | None:
+        with self.database.reading():
+            return Reads(self.database).change(id)
+
+    def changes(self, project: str, *, filter: Filter, limit: int, cursor: str | None = None) -> Changes:
+        with self.database.reading():
+            return Reads(self.database).changes(project, filter, limit, cursor)
+
+    def running(self, *, commit: str | None = None, code: str | None = None) -> tuple[Version, ...]:
+        with self.database.reading():
+            return Reads(self.database).running(commit, code)
+
+    def tags(self, service: str, environment: str) -> tuple[str, ...]:
+        with self.database.reading():
+            return Reads(self.database).tags(service, environment)
+
+    def deployment(self, service: str, environment: str) -> Deployment:
+        with self.database.reading():
+            return Reads(self.database).deployment(service, environment)
+
+    def manifest(self, code: Digest) -> Manifest:
+        with self.database.reading():
+            return self.blobs.manifest(code)
+
+    def open_blob(self, blob: Digest) -> Stream:
+        with self.database.reading():
+            return self.blobs.open(blob)
+
+    # ---- mutations
+
+    def plan(self, command: Command) -> Plan:
+        with self.database.reading():
+            return rules.plan(Ledger(self.database), command, self._clock(), self._actor())
+
+    def apply(self, command: Command) -> Change:
+        actor = self._actor()
+        while True:
+            try:
+                return self._apply(command, actor)
+            except _Suspect as suspect:
+                self.blobs.prove(suspect.artifact)
+
+    def _apply(self, command: Command, actor: str) -> Change:
+        with self.database.writing():
+            faults.point("apply.locked")
+            if self.database.one("SELECT 1 FROM changes WHERE id = ?", (command.id,)):
+                done = Reads(self.database).change(command.id)
+                assert done is not None  # the row was there in this transaction  # noqa: S101
+                return done
+            ledger = Ledger(self.database)
+            plan = rules.plan(ledger, command, self._clock(), actor)
+            faults.point("apply.planned")
+            if not plan.steps:
+                return Change(kind=plan.kind, actor=actor, notes=plan.notes)
+            for artifact in plan.artifacts:
+                if self.blobs.suspect(artifact):
+                    raise _Suspect(artifact)
+            self.vault.keep(plan)
+            change = writing.write(self.database, ledger, plan, command.id, command.project.name, command.message)
+            faults.point("apply.before-commit")
+        faults.point("apply.committed")
+        return change
+
+    def missing(self, blobs: Collection[Digest]) -> frozenset[Digest]:
+        with self.database.reading():
+            return self.blobs.missing(blobs)
+
+    def upload(self, artifact: Artifact, progress: Progress = SILENT) -> Stored:
+        return self.blobs.upload(artifact, progress)
+
+    def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
+        return self.vault.seal(service, environment, name, value)
+
+    def wait(self, after: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while True:
+            row = self.database.one("SELECT max(number) FROM changes")
+            newest = (row[0] or 0) if row else 0
+            if newest > after or time.monotonic() >= deadline:
+                return int(newest)
+            time.sleep(_POLL)
+
+
+def _make(folder: Path) -> None:
+    """0700 under any umask, with a `.gitignore` that keeps it out of every repository."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        for name in ("ledger.db", "lock"):
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.fchmod(descriptor, 0o600)
+            os.close(descriptor)
+        database = Database(folder / "ledger.db", WriteLock(folder / "lock"))
+        database.execute("PRAGMA journal_mode=WAL")
+        migrations.migrate(database)
+        with database.writing():
+            database.execute("INSERT INTO store VALUES ('id', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))
+        database.close()
+    except OSError as error:
+        raise Unreachable(f"{folder}: {error.strerror}", hint="is the folder yours, and writable?") from error
