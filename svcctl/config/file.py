@@ -127,7 +127,8 @@ def _syntax(error: str, text: str, name: str) -> str:
 
 def _depth(content: dict[str, Any]) -> int:
     """Without recursion: dotted keys nest as deep as they are long."""
-    depth, level = 0, [content]
+    depth = 0
+    level: list[dict[str, Any] | list[Any]] = [content]
     while level:
         depth += 1
         inner = [item for table in level for item in (table.values() if isinstance(table, dict) else table)]

@@ -196,7 +196,7 @@ def _slip(bound: Binding, services: Iterable[str]) -> str | None:
 
 
 def _one_letter_apart(a: str, b: str) -> bool:
-    """One letter missing, wrong, or swapped with the next. Short names, and `api-v1` and `api-v2`, are just two names."""
+    """One letter missing, wrong, or swapped with the next. Short names, and `api-v1` and `api-v2`, are two names."""
     same = len(posixpath.commonprefix((a, b)))
     x, y = a[same:], b[same:]
     if min(len(a), len(b)) < 4 or x[:1].isdigit() or y[:1].isdigit():

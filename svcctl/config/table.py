@@ -1,6 +1,6 @@
 """Typed access to a TOML table that collects problems instead of stopping at the first."""
 
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -106,6 +106,6 @@ def described(value: Any) -> str:
             return "an array"
         case dict():
             return "a table"
-        case datetime.datetime() | datetime.date() | datetime.time():
+        case dt.date() | dt.time():
             return f"the date or time {value}"
     return f"a {type(value).__name__}"

@@ -1,6 +1,6 @@
 """What a var may hold: any JSON value but null, that every JSON reader gives back the same."""
 
-import datetime
+import datetime as dt
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -21,22 +21,22 @@ def check_value(value: Any, size: int) -> Iterator[tuple[Path, str]]:
 
 
 def _check(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, list | dict):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _check(item, (*path, key))
+    elif wrong := _check_scalar(value):
+        yield path, wrong
+
+
+def _check_scalar(value: Any) -> str | None:
     match value:
         case bool() | str():
-            return
+            return None
         case int():
-            if abs(value) > INTEGER:
-                yield path, f"{value} is beyond 2^53, where JSON loses digits; write it as a string"
+            beyond = f"{value} is beyond 2^53, where JSON loses digits; write it as a string"
+            return beyond if abs(value) > INTEGER else None
         case float():
-            if not math.isfinite(value):
-                yield path, f"{value} has no JSON form; leave it out, or write it as a string"
-        case list():
-            for index, item in enumerate(value):
-                yield from _check(item, (*path, index))
-        case dict():
-            for key, item in value.items():
-                yield from _check(item, (*path, key))
-        case datetime.date() | datetime.time():
-            yield path, f"{value} is a date or time; write it as a string, in quotes"
-        case _:
-            yield path, f"must be a string, number, boolean, array or table, not {described(value)}"
+            return None if math.isfinite(value) else f"{value} has no JSON form; leave it out, or write it as a string"
+        case dt.date() | dt.time():
+            return f"{value} is a date or time; write it as a string, in quotes"
+    return f"must be a string, number, boolean, array or table, not {described(value)}"
