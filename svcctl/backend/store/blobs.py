@@ -28,7 +28,7 @@ from svcctl.backend.store.ledger import marks
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Refused
 from svcctl.model import Manifest
-from svcctl.progress import Progress
+from svcctl.progress import SILENT, Progress
 
 CHUNK = 1 << 20
 _SUFFIX = ".pack"
@@ -186,6 +186,36 @@ class Blobs:
         if left:
             return f"is cut short in {pack}"
         return None if hasher.hexdigest() == blob else f"does not match its name in {pack}"
+
+    def names(self, artifact: Digest) -> set[Digest]:
+        """Every blob that an artifact needs, its manifest's among them."""
+        row = self._db.one("SELECT manifest FROM artifacts WHERE digest = ?", (artifact,))
+        files = {file.blob for file in self.manifest(artifact).files}
+        return files | {Digest(row[0])} if row else files
+
+    def repack(self, old: str) -> None:
+        """What is alive in a pack, written anew; the old file is left for whoever still reads it, then for gc."""
+        rows = self._db.all("SELECT digest, size FROM blobs WHERE pack = ? ORDER BY position", (old,))
+        with self._new_pack() as pack:
+            for blob, size in rows:
+                with self.open(Digest(blob)) as source:
+                    pack.copy(source, Digest(blob), size, SILENT)
+            pack.finish()
+            with self._db.writing():
+                self._db.execute(
+                    "INSERT INTO packs VALUES (?,?,?,?,?)", (pack.name, *msgspec.structs.astuple(pack.known()))
+                )
+                self._db.many(
+                    "UPDATE blobs SET pack = ?, position = ? WHERE digest = ? AND pack = ?",
+                    [(pack.name, position, blob, old) for blob, (position, _) in pack.places.items()],
+                )
+                self._db.execute(
+                    "INSERT INTO artifact_packs SELECT artifact, ? FROM artifact_packs WHERE pack = ? "
+                    "ON CONFLICT DO NOTHING",
+                    (pack.name, old),
+                )
+                self._db.execute("DELETE FROM artifact_packs WHERE pack = ?", (old,))
+                self._db.execute("DELETE FROM packs WHERE name = ?", (old,))
 
     # ---- trust
 

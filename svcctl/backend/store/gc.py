@@ -1,0 +1,139 @@
+"""What nobody reaches any more is removed: artifacts that no version names and no recent upload brought, their blobs, packs
+that hold nothing else, temporaries of writers that died.
+
+Rows go first, in one transaction under the write lock; files after it. A kill in between leaves files without rows, which
+the next gc removes. `apply` looks for an artifact's row inside its own transaction, so a deploy that raced with gc is told
+to upload again and never names what is gone.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from svcctl import faults
+from svcctl.backend.store.blobs import Blobs
+from svcctl.backend.store.connection import Database
+from svcctl.digest import Digest
+from svcctl.model import Model
+
+GRACE = 24 * 3600.0
+"""Seconds for which an upload is kept though no version names it yet."""
+_WORTH = 0.5  # a pack is written anew once less than this part of it is alive
+
+
+class Swept(Model):
+    """What gc removed, or would remove."""
+
+    artifacts: int
+    blobs: int
+    bytes: int
+    leftovers: tuple[str, ...]
+    dry_run: bool = False
+
+
+class _Doomed(Model):
+    artifacts: tuple[str, ...]
+    blobs: tuple[tuple[str, str, int], ...]
+    """(digest, pack, size)"""
+
+
+def sweep(database: Database, blobs: Blobs, *, dry_run: bool, grace: float = GRACE) -> Swept:
+    if dry_run:
+        with database.reading():
+            return _swept(_unreached(database, blobs, grace), leftovers(database, blobs), dry_run=True)
+    with database.writing():
+        doomed = _unreached(database, blobs, grace)
+        faults.point("gc.marked")
+        _forget(database, doomed)
+    faults.point("gc.committed")
+    _rewrite_thin_packs(database, blobs, {pack for _, pack, _ in doomed.blobs})
+    files = leftovers(database, blobs)
+    removed = tuple(name for name in files if _remove(blobs.folder / name))
+    faults.point("gc.unlinked")
+    return _swept(doomed, removed, dry_run=False)
+
+
+def leftovers(database: Database, blobs: Blobs) -> tuple[str, ...]:
+    """Files in the folder of packs that hold no blob of any artifact, oldest names first."""
+    known = {name for (name,) in database.all("SELECT DISTINCT pack FROM blobs")}
+    try:
+        found = sorted(os.listdir(blobs.folder))
+    except FileNotFoundError:
+        return ()
+    return tuple(name for name in found if name not in known and not _in_use(blobs.folder / name))
+
+
+def _in_use(path: Path) -> bool:
+    """Its writer lives and has not said yet what is in it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _unreached(database: Database, blobs: Blobs, grace: float) -> _Doomed:
+    since = time.time() - grace
+    artifacts = [
+        name
+        for (name,) in database.all(
+            "SELECT a.digest FROM artifacts a WHERE a.uploaded < ? AND NOT EXISTS "
+            "(SELECT 1 FROM records r WHERE r.code = a.digest AND r.code_since = r.number)",
+            (since,),
+        )
+    ]
+    if not artifacts:
+        return _Doomed(artifacts=(), blobs=())
+    going = set(artifacts)
+    alive: set[str] = set()
+    for (name,) in database.all("SELECT digest FROM artifacts"):
+        if name not in going:
+            alive |= blobs.names(Digest(name))
+    rows = database.all("SELECT digest, pack, size FROM blobs")
+    return _Doomed(
+        artifacts=tuple(artifacts), blobs=tuple((name, pack, size) for name, pack, size in rows if name not in alive)
+    )
+
+
+def _forget(database: Database, doomed: _Doomed) -> None:
+    database.many("DELETE FROM artifacts WHERE digest = ?", [(name,) for name in doomed.artifacts])
+    database.many("DELETE FROM artifact_packs WHERE artifact = ?", [(name,) for name in doomed.artifacts])
+    database.many("DELETE FROM blobs WHERE digest = ?", [(name,) for name, _, _ in doomed.blobs])
+    database.execute("DELETE FROM packs WHERE name NOT IN (SELECT pack FROM blobs)")
+
+
+def _swept(doomed: _Doomed, leftovers: tuple[str, ...], *, dry_run: bool) -> Swept:
+    return Swept(
+        artifacts=len(doomed.artifacts),
+        blobs=len(doomed.blobs),
+        bytes=sum(size for _, _, size in doomed.blobs),
+        leftovers=leftovers,
+        dry_run=dry_run,
+    )
+
+
+def _rewrite_thin_packs(database: Database, blobs: Blobs, packs: Iterable[str]) -> None:
+    for pack in packs:
+        row = database.one(
+            "SELECT p.size, coalesce(sum(b.size), 0) FROM packs p JOIN blobs b ON b.pack = p.name WHERE p.name = ? "
+            "GROUP BY p.size",
+            (pack,),
+        )
+        if row and row[1] < row[0] * _WORTH:
+            blobs.repack(pack)
+
+
+def _remove(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
