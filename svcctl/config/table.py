@@ -98,6 +98,8 @@ def described(value: Any) -> str:
             return "null"
         case bool():
             return f"the boolean {str(value).lower()}"
+        case int() if value.bit_length() > 100:  # Python refuses to write out thousands of digits
+            return "a huge number"
         case int() | float():
             return f"the number {value}"
         case str():

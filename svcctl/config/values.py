@@ -33,7 +33,7 @@ def _check_scalar(value: Any) -> str | None:
         case bool() | str():
             return None
         case int():
-            beyond = f"{value} is beyond 2^53, where JSON loses digits; write it as a string"
+            beyond = f"{described(value)} is beyond 2^53, where JSON loses digits; write it as a string"
             return beyond if abs(value) > INTEGER else None
         case float():
             return None if math.isfinite(value) else f"{value} has no JSON form; leave it out, or write it as a string"
