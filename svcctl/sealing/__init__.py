@@ -12,11 +12,12 @@ To rotate: `KeyFile.stage`, re-seal everything (`Sealer.rewrap`, `rewrap_fingerp
 `KeyFile.adopt`. Killed in between, `KeyFile.settle` with the key id that the ledger's fingerprint key names ends it.
 """
 
-from svcctl.sealing.keys import KeyFile, MasterKey, obtain_master_key, parse_master_key, present_master_key
+from svcctl.sealing.keys import VARIABLE, KeyFile, MasterKey, obtain_master_key, parse_master_key, present_master_key
 from svcctl.sealing.sealer import Sealer, new_fingerprint_key, rewrap_fingerprint_key, sealed_with
 from svcctl.sealing.value import SecretValue
 
 __all__ = [
+    "VARIABLE",
     "KeyFile",
     "MasterKey",
     "Sealer",

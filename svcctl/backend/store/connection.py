@@ -29,6 +29,10 @@ class Database:
         self._sqlite.close()
         self._lock.close()
 
+    @property
+    def in_transaction(self) -> bool:
+        return self._sqlite.in_transaction
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         return self._sqlite.execute(sql, parameters)
 

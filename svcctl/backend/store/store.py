@@ -7,19 +7,21 @@ transaction sees, the plan is written, committed. Child processes, hashing and n
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from svcctl import faults, rules
 from svcctl.backend.base import Artifact, Changes, Filter, History, Stored, Stream
-from svcctl.backend.store import migrations, writing
+from svcctl.backend.store import gc, migrations, writing
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
 from svcctl.backend.store.ledger import Ledger
+from svcctl.backend.store.gc import Swept
 from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.reads import Reads
 from svcctl.backend.store.vault import Vault
+from svcctl.backend.store.verify import Verified, Verifier
 from svcctl.commands import Command
 from svcctl.digest import Digest
 from svcctl.errors import NotFound, Unreachable
@@ -56,6 +58,7 @@ class Store:
         folder: Path,
         actor: Callable[[], str] = lambda: "unknown",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self._actor = actor
@@ -63,7 +66,7 @@ class Store:
         self.database = Database(folder / "ledger.db", WriteLock(folder / "lock"))
         migrations.migrate(self.database)
         self.blobs = Blobs(folder / "packs", self.database)
-        self.vault = Vault(folder, self.database)
+        self.vault = Vault(folder, self.database, environ or {})
 
     @classmethod
     def open(
@@ -72,16 +75,17 @@ class Store:
         *,
         actor: Callable[[], str] = lambda: "unknown",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        environ: Mapping[str, str] | None = None,
         create: bool = True,
     ) -> "Store":
-        """A store that does not exist is made, or, with `create` False, NotFound."""
+        """A store that does not exist is made, or, with `create` False, NotFound. `environ` may hold the master key."""
         if not (folder / "ledger.db").exists():
             if not create:
                 raise NotFound(
                     f"nothing has been deployed here yet: there is no store in {folder}", next="svcctl deploy"
                 )
             _make(folder)
-        return cls(folder, actor, clock)
+        return cls(folder, actor, clock, environ)
 
     def close(self) -> None:
         self.database.close()
@@ -202,6 +206,17 @@ class Store:
 
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         return self.vault.seal(service, environment, name, value)
+
+    # ---- care
+
+    def verify(self, head: str | None = None, progress: Progress = SILENT) -> Verified:
+        return Verifier(self.database, self.blobs, progress).run(head)
+
+    def gc(self, *, dry_run: bool, grace: float = gc.GRACE) -> Swept:
+        return gc.sweep(self.database, self.blobs, dry_run=dry_run, grace=grace)
+
+    def rewrap(self) -> int:
+        return self.vault.rewrap()
 
     def wait(self, after: int, timeout: float) -> int:
         deadline = time.monotonic() + timeout

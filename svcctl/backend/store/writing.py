@@ -21,6 +21,7 @@ from svcctl.model import (
     EnvironmentId,
     Half,
     Owned,
+    Purged,
     Record,
     Renamed,
     Tagged,
@@ -240,6 +241,9 @@ def _settle(database: Database, step: Step) -> None:
                 "ON CONFLICT (service, name) DO UPDATE SET environment = excluded.environment",
                 (row[0] if row else "", old, id),
             )
+        case Purged(names=names):
+            rows = [(id, name) for name in names]
+            database.many("DELETE FROM secrets WHERE environment = ? AND name = ?", rows)
         case Deleted():
             database.execute("DELETE FROM tags WHERE environment = ?", (id,))
             database.execute("DELETE FROM secrets WHERE environment = ?", (id,))
