@@ -307,4 +307,5 @@ def _literal(value: Any) -> str:
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list):
         return f"[{', '.join(map(_literal, value))}]"
-    return tomlkit.item(value).as_string()
+    written: str = tomlkit.item(value).as_string()
+    return written

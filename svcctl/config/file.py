@@ -16,10 +16,13 @@ DEPTH = 64
 
 _PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
 _TWICE = re.compile(r"Cannot declare \((.*)\) twice")
+_ESCAPE = "\\ starts an escape in double quotes; single quotes take it as it is"
 _EXPLAINED = {
     "Cannot overwrite a value": "this key has a value already",
     "Illegal character '\\n'": "the line ends inside a string; it needs a closing quote",
+    "Invalid hex value": _ESCAPE,
     "Invalid statement": "this is neither `key = value` nor a [table]",
+    "Unescaped '\\' in a string": _ESCAPE,
     "Invalid value": "this is no value; strings need quotes",
 }
 _LONG_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){100}""")
@@ -73,7 +76,7 @@ def parse(text: str, name: str = NAME) -> dict[str, Any]:
     except RecursionError:
         raise _too_deep(name) from None
     except ValueError as error:  # of an integer with thousands of digits, which tomllib lets through
-        raise ConfigError([f"{name}: {error}"]) from None
+        raise ConfigError([f"{name}: holds an integer of thousands of digits"]) from error
     if _depth(content) > DEPTH:
         raise _too_deep(name)
     return content

@@ -66,14 +66,15 @@ def _report(problems: list[Problem], positions: Positions, name: str) -> list[st
 
 def _project(top: Table) -> Project:
     top.only(PROJECT, _OF_ENVIRONMENT | _OF_SERVICE)
+    name = _project_name(top)
     limits = _limits(top.table("limits"))
     around = _Around(_domain(top), source.read_python(top), (limits or Limits()).var_size, {})
-    services = {name: _service(table, around) for name, table in top.table("services").tables()}
+    services = {key: _service(table, around) for key, table in top.table("services").tables()}
     if not top.content.get("services"):
         top.wrong("there is none; add [services.NAME] with its main", "services")
     _check_neighbours(top, services)
     project = Project(
-        name=_project_name(top),
+        name=name,
         domain=around.domain,
         default_environment=_default_environment(top, services),
         backend=_backend(top),
@@ -83,7 +84,7 @@ def _project(top: Table) -> Project:
 
 
 def _project_name(top: Table) -> str:
-    if "project" not in top:
+    if top.lacks("project"):
         top.wrong('is missing; it names the project: project = "acme"', "project")
     name = top.text("project") or ""
     if name and (wrong := names.check_name(name)):

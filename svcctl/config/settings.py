@@ -18,6 +18,9 @@ NameKind = Literal["var", "secret", "binding"]
 BINDING = ("service", "kv", "bucket", "environment")
 
 
+_BOUND = 'a table such as { kv = "carts" }'
+
+
 class Own(NamedTuple):
     """What one table says itself."""
 
@@ -46,7 +49,7 @@ def read(table: Table, var_size: int) -> Own:
     own = Own(
         vars=_vars(table.table("vars"), var_size),
         secrets={name: index for index, name in table.texts("secrets")},
-        bindings={name: _binding(inner) for name, inner in table.table("bindings").tables()},
+        bindings={name: _binding(inner) for name, inner in table.table("bindings").tables(_BOUND)},
     )
     met: dict[str, NameKind] = {}
     for name, kind, below in own.names():
@@ -115,7 +118,7 @@ def _vars(table: Table, size: int) -> dict[str, Value]:
 
 def _binding(table: Table) -> Binding:
     table.only(BINDING, {})
-    reached = [key for key in ("service", "kv", "bucket") if key in table]
+    reached = [key for key in ("service", "kv", "bucket") if not table.lacks(key)]
     if len(reached) != 1:
         table.wrong(f"needs one of service, kv and bucket, not {' and '.join(reached) or 'none'}")
     texts = {key: table.text(key) for key in BINDING}

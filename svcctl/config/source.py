@@ -43,7 +43,7 @@ def _file(main: str) -> str:
 
 
 def _main(table: Table) -> str | None:
-    if "main" not in table:
+    if table.lacks("main"):
         table.wrong(
             f'is missing; it names the file that starts the service: main = "{table.path[-1]}/worker.py"', "main"
         )

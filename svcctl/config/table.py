@@ -22,9 +22,14 @@ class Table:
         self.content = content
         self.path = path
         self.problems = problems
+        self._meant: set[str] = set()
 
     def __contains__(self, key: str) -> bool:
         return key in self.content
+
+    def lacks(self, key: str) -> bool:
+        """Neither there nor misspelt, which is reported already."""
+        return key not in self.content and key not in self._meant
 
     def wrong(self, message: str, *below: str | int, see: Path | None = None) -> None:
         self.problems.append(Problem((*self.path, *below), message, see))
@@ -35,6 +40,7 @@ class Table:
             if key in elsewhere:
                 self.wrong(f"unknown key here; {elsewhere[key]}", key)
             elif guess := names.near(key, known):
+                self._meant.add(guess)
                 self.wrong(f"unknown key; did you mean {guess}?", key)
             else:
                 self.wrong(f"unknown key; there is {', '.join(known)}", key)
@@ -73,13 +79,13 @@ class Table:
                 found[item] = index
         return [(index, item) for item, index in found.items()]
 
-    def table(self, key: str) -> "Table":
-        return Table(self._typed(key, dict, "a table") or {}, (*self.path, key), self.problems)
+    def table(self, key: str, wanted: str = "a table") -> "Table":
+        return Table(self._typed(key, dict, wanted) or {}, (*self.path, key), self.problems)
 
-    def tables(self) -> Iterator[tuple[str, "Table"]]:
+    def tables(self, wanted: str = "a table") -> Iterator[tuple[str, "Table"]]:
         """Each key that holds a table, as all must."""
         for key, value in self.content.items():
-            inner = self.table(key)
+            inner = self.table(key, wanted)
             if isinstance(value, dict):
                 yield key, inner
 
