@@ -19,6 +19,7 @@ _STRING = re.compile(
     re.DOTALL,
 )
 _SCALAR = re.compile(r"[^,\]}#\r\n]*[^,\]}#\r\n\t ]")
+_SHOWN = 100
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -59,7 +60,8 @@ def dotted(path: Path) -> str:
         if isinstance(part, int):
             written += f"[{part}]"
         else:
-            written += ("." if written else "") + (part if _BARE.fullmatch(part) else _quoted(part))
+            shown = part if len(part) <= _SHOWN else f"{part[:_SHOWN]}…"
+            written += ("." if written else "") + (shown if _BARE.fullmatch(shown) else _quoted(shown))
     return written
 
 

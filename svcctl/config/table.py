@@ -8,6 +8,9 @@ from svcctl import names
 from svcctl.config.positions import Path
 
 
+_LENGTH = 1_024
+
+
 class Problem(NamedTuple):
     path: Path
     message: str
@@ -50,8 +53,8 @@ class Table:
         if value is None:
             return None
         text: str = value
-        if not text or not text.isprintable():
-            self.wrong("must not be empty" if not text else "must not hold control characters", key)
+        if wrong := _unfit(text):
+            self.wrong(wrong, key)
             return None
         return text
 
@@ -71,8 +74,8 @@ class Table:
         for index, item in enumerate(self._typed(key, list, "an array of strings") or ()):
             if not isinstance(item, str):
                 self.wrong(f"must be a string, not {described(item)}", key, index)
-            elif not item or not item.isprintable():
-                self.wrong("must not be empty or hold control characters", key, index)
+            elif wrong := _unfit(item):
+                self.wrong(wrong, key, index)
             elif item in found:
                 self.wrong(f"{item} stands here twice", key, index)
             else:
@@ -95,6 +98,14 @@ class Table:
             return value
         self.wrong(f"must be {wanted}, not {described(value)}", key)
         return None
+
+
+def _unfit(text: str) -> str | None:
+    if not text:
+        return "must not be empty"
+    if len(text) > _LENGTH:
+        return f"is {len(text):,} characters long; {_LENGTH:,} is the limit"
+    return None if text.isprintable() else "must not hold control characters"
 
 
 def described(value: Any) -> str:
