@@ -48,18 +48,17 @@ def read(path: Path) -> str:
     """The text, without a byte order mark. Never waits: a pipe in the file's place is an error like any other."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise ConfigError(
-            [f"{path.name}: not found in {path.parent}"], hint="`svcctl init` writes one; `-C DIR` names another folder"
-        ) from None
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        _check_regular(path, os.fstat(descriptor))
         try:
-            content = file.read(SIZE + 1)
-        except OSError as error:
-            raise _unreadable(path, error) from error
+            _check_regular(path, os.fstat(descriptor))
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(SIZE + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        hint = "`svcctl init` writes one; `-C DIR` names another folder"
+        raise ConfigError([f"{path.name}: not found in {path.parent}"], hint=hint) from None
+    except OSError as error:
+        raise ConfigError([f"{path.name}: cannot be read: {error.strerror}"], hint=f"it is {path}") from error
     if len(content) > SIZE:  # it grew since its size was looked at
         raise _too_large(path, len(content))
     return _decode(path, content)
@@ -88,10 +87,6 @@ def _check_regular(path: Path, status: os.stat_result) -> None:
             raise ConfigError([f"{path.name}: is {kind}, not a file"])
     if status.st_size > SIZE:
         raise _too_large(path, status.st_size)
-
-
-def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError([f"{path.name}: cannot be read: {error.strerror}"], hint=f"it is {path}")
 
 
 def _too_large(path: Path, size: int) -> ConfigError:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 from svcctl import names
 from svcctl.config.positions import Path
 
-
 _LENGTH = 1_024
 
 
