@@ -8,6 +8,7 @@ backend: they depend on what happened since (names, tags) or must stay outside a
 from typing import Any, Literal, NewType, dataclass_transform
 
 import msgspec
+from msgspec.structs import replace
 
 from svcctl.digest import Digest
 from svcctl.names import PRODUCTION
@@ -239,6 +240,11 @@ class Project(Model):
     backend: str | None = None
     services: dict[str, ServiceFile] = {}
     limits: Limits = Limits()
+
+    def as_sent(self) -> "Project":
+        """As commands carry it: without what only bundling needs."""
+        services = {name: replace(service, source=None) for name, service in self.services.items()}
+        return replace(self, services=services, backend=None, limits=Limits())
 
     @property
     def environments(self) -> set[str]:

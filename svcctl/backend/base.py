@@ -34,10 +34,6 @@ class Stream(Protocol):
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> "Stream": ...
-
-    def __exit__(self, *failure: object) -> None: ...
-
 
 class Artifact(Protocol):
     """What `upload` needs of an artifact; a bundle has it."""
@@ -121,6 +117,9 @@ class Backend(Protocol):
         """An environment by its internal id, living or deleted."""
 
     def settings(self, digest: Digest) -> Settings: ...
+
+    def settings_of(self, environment: Environment) -> Settings:
+        """Of its head; empty where it has none."""
 
     def history(
         self, project: str, reference: Reference | None = None, *, filter: Filter, limit: int, cursor: str | None = None

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +38,9 @@ class Context:
         self.json = "--json" in _before_dashes(arguments)
         self.no_color = False
         self.verbose = False
+        self._create = False
         self._when_printed: list[Callable[[], None]] = []
+        self._closing = ExitStack()
 
     # ---- what the command works on
 
@@ -66,7 +69,13 @@ class Context:
 
     @cached_property
     def backend(self) -> "Backend":
-        return open_backend(self)
+        """Raises NotFound where nothing was deployed yet."""
+        return open_backend(self, create=self._create)
+
+    def new_backend(self) -> "Backend":
+        """For commands that may be a project's first: a store that does not exist is made."""
+        self._create = True
+        return self.backend
 
     @property
     def pending_folder(self) -> Path:
@@ -105,12 +114,21 @@ class Context:
         self.output.tell(blocks)
 
     def when_printed(self, callback: Callable[[], None]) -> None:
-        """Call it once the answer, or the refusal, has reached standard output."""
+        """Call it once the answer has reached standard output."""
         self._when_printed.append(callback)
 
     def printed(self) -> None:
         for callback in self._when_printed:
             callback()
+
+    # ---- its end
+
+    def at_end(self, close: Callable[[], None]) -> None:
+        self._closing.callback(close)
+
+    def close(self) -> None:
+        """Everything that was opened, newest first."""
+        self._closing.close()
 
 
 def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
@@ -129,10 +147,12 @@ def backend_location(context: Context) -> str | Path:
     return beside / (said or STORE)
 
 
-def open_backend(context: Context) -> "Backend":
+def open_backend(context: Context, *, create: bool) -> "Backend":
     location = backend_location(context)
     if isinstance(location, str):
         raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
     from svcctl.backend.store import Store
 
-    return Store.open(location)
+    store = Store.open(location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create)
+    context.at_end(store.close)
+    return store

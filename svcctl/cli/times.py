@@ -1,7 +1,12 @@
 """Times for people. Models hold them as text in UTC: `2026-11-23T11:12:39.123Z`."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 
+from svcctl.errors import UsageError
+
+_DURATION = re.compile(r"([0-9]{1,6})(s|min|m|h|d|w)")
+_SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _UNITS = ((60, "s"), (60, "min"), (24, "h"), (7, "day"), (52, "week"))
 
 
@@ -21,6 +26,29 @@ def ago(at: str, now: datetime) -> str:
 def absolute(at: str) -> str:
     """`2026-11-23T11:12:39Z`: one word for awk, sorts as text."""
     return f"{moment(at).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def seconds(text: str) -> int:
+    """`7d`, `12h`, `30min`, `90s`."""
+    found = _DURATION.fullmatch(text)
+    if not found or not int(found[1]):
+        raise UsageError(f"{text!r} is no length of time", hint="such as 7d, 12h, 30min or 90s")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def since(text: str, now: datetime) -> str:
+    """A date, a time, or so long ago, in the form of models."""
+    if _DURATION.fullmatch(text):
+        return written(now - timedelta(seconds=seconds(text)))
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time", hint="such as 2026-11-23, 2026-11-23T10:00, 7d or 12h") from None
+    return written(found if found.tzinfo else found.astimezone())
+
+
+def written(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _span(seconds: float) -> str:

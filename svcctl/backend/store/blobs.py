@@ -15,7 +15,7 @@ import os
 import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,7 +72,7 @@ class Blobs:
         progress.start("storing", sum(sizes[blob] for blob in new))
         with self._new_pack() as pack:
             for blob in new:
-                with artifact.open(blob) as source:
+                with closing(artifact.open(blob)) as source:
                     pack.copy(source, blob, sizes[blob], progress)
             if manifest in wanted:
                 pack.add(manifest, artifact.content)
@@ -147,7 +147,7 @@ class Blobs:
         row = self._db.one("SELECT manifest FROM artifacts WHERE digest = ?", (artifact,))
         if row is None:
             raise NotFound(f"no artifact {digest.short(artifact)} in the store")
-        with self.open(Digest(row[0])) as stream:
+        with closing(self.open(Digest(row[0]))) as stream:
             content = stream.read()
         if digest.of("artifact", content) != artifact:
             raise Damage(f"artifact {digest.short(artifact)}: its manifest is another's", next="svcctl verify")
@@ -198,7 +198,7 @@ class Blobs:
         rows = self._db.all("SELECT digest, size FROM blobs WHERE pack = ? ORDER BY position", (old,))
         with self._new_pack() as pack:
             for blob, size in rows:
-                with self.open(Digest(blob)) as source:
+                with closing(self.open(Digest(blob))) as source:
                     pack.copy(source, Digest(blob), size, SILENT)
             pack.finish()
             with self._db.writing():
@@ -360,9 +360,3 @@ class _Part:
 
     def close(self) -> None:
         self._stream.close()
-
-    def __enter__(self) -> "_Part":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

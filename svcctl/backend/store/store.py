@@ -128,6 +128,11 @@ class Store:
         with self.database.reading():
             return Ledger(self.database).settings(digest)
 
+    def settings_of(self, environment: Environment) -> Settings:
+        with self.database.reading():
+            place = Ledger(self.database).place(environment.id)
+            return place.settings or Settings() if place else Settings()
+
     def history(
         self, project: str, reference: Reference | None = None, *, filter: Filter, limit: int, cursor: str | None = None
     ) -> History:

@@ -1,0 +1,71 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from svcctl.cli import building, target, values, views
+from svcctl.cli.context import Context
+from svcctl.cli.mutation import carry_out
+from svcctl.cli.options import (
+    DryRunOption,
+    EnvOption,
+    ExpectOption,
+    ForceOption,
+    MessageOption,
+    MetaOption,
+    ServiceOption,
+    YesOption,
+)
+from svcctl.commands import Deploy, new_id
+
+
+def deploy(
+    context: Context,
+    env: EnvOption = None,
+    service: ServiceOption = None,
+    message: MessageOption = None,
+    tag: Annotated[str | None, typer.Option("--tag", metavar="NAME", help="Name the new versions.")] = None,
+    meta: MetaOption = None,
+    settings_only: Annotated[
+        bool, typer.Option("--settings-only", help="The file's settings, no code; also where protected.")
+    ] = False,
+    secrets_file: Annotated[
+        Path | None, typer.Option("--secrets-file", metavar="FILE", help="Set secrets along, from a .env or JSON file.")
+    ] = None,
+    adopt: Annotated[bool, typer.Option("--adopt", help="Take services over from another project.")] = False,
+    move_domain: Annotated[
+        bool, typer.Option("--move-domain", help="Move hostnames under the file's new domain.")
+    ] = False,
+    force: ForceOption = False,
+    expect: ExpectOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+) -> None:
+    """Deploy services to an environment.
+
+    Bundles the code of all services (or -s), stores what is new of it, and makes one version per environment whose
+    code or settings differ: one change, all or nothing."""
+    environment = target.environment(context, env)
+    chosen = building.chosen(context.project, service)
+    bundles = {} if settings_only else building.bundles(context, chosen)
+    command = Deploy(
+        id=new_id(),
+        project=target.project(context),
+        services=chosen,
+        environment=environment,
+        code=building.code(context, bundles),
+        settings_only=settings_only,
+        tag=tag,
+        meta=target.meta(meta),
+        secrets=values.for_deploy(context, chosen, environment, secrets_file, ask=not (settings_only or dry_run)),
+        adopt=adopt,
+        move_domain=move_domain,
+        message=message,
+        force=force,
+        expect=target.expected(expect),
+    )
+    change = carry_out(
+        context, command, yes=yes, dry_run=dry_run, before=lambda backend: building.upload(context, backend, bundles)
+    )
+    if change:
+        context.show(change, views.with_hostnames(context, change, (environment,)))

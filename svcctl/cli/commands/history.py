@@ -1,0 +1,65 @@
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from svcctl import reference
+from svcctl.backend.base import Filter, History
+from svcctl.cli import target, times, views
+from svcctl.cli.context import Context
+from svcctl.cli.options import (
+    ActorOption,
+    CommitOption,
+    CursorOption,
+    LimitOption,
+    OptionalReferenceArgument,
+    ServiceOption,
+    SinceOption,
+)
+from svcctl.cli.output import Block, Note
+from svcctl.errors import UsageError
+from svcctl.reference import Reference
+
+
+def history(
+    context: Context,
+    place: OptionalReferenceArgument = None,
+    service: ServiceOption = None,
+    limit: LimitOption = 30,
+    cursor: CursorOption = None,
+    since: SinceOption = None,
+    actor: ActorOption = None,
+    commit: CommitOption = None,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Of the newest deleted environment of that name.")] = False,
+) -> None:
+    """List versions, newest first.
+
+    Without REF: all environments of the project, one change's rows together."""
+    project = target.project(context).name
+    wanted = _reference(context, place, service)
+    filter = Filter(
+        since=times.since(since, context.now) if since else None, actor=actor, commit=commit, deleted=deleted
+    )
+    page = context.backend.history(project, wanted, filter=filter, limit=limit, cursor=cursor)
+    context.show({"versions": page.versions, "next": page.next}, _blocks(context, project, wanted, page))
+
+
+def _reference(context: Context, place: str | None, service: list[str] | None) -> Reference | None:
+    if place is None:
+        if service:
+            raise UsageError("-s needs an environment beside it", next=f"svcctl history {service[0]}/production")
+        return None
+    found = reference.parse(place)
+    if found.at:
+        raise UsageError(f"{place!r} is one version", next=f"svcctl show {place}")
+    if service and not found.service:
+        return target.one(context, place, service)
+    return found
+
+
+def _blocks(context: Context, project: str, wanted: Reference | None, page: History) -> Iterator[Block]:
+    heads = {version.ref for version in context.backend.heads(project)} if page.versions else set()
+    one = wanted is not None and wanted.service is not None
+    yield from views.history(page.versions, page.events, heads, one=one)
+    if page.next:
+        yield Note(f"there is more: svcctl history {wanted or ''} --cursor {page.next}".replace("  ", " "))

@@ -1,0 +1,88 @@
+"""What a command acts on, from options, environment variables and services.toml."""
+
+from collections.abc import Sequence
+
+from svcctl import reference
+from svcctl.cli.context import Context
+from svcctl.errors import NotFound, UsageError
+from svcctl.model import Project
+from svcctl.reference import Reference
+
+ENVIRONMENT = "SVCCTL_ENV"
+
+
+def project(context: Context) -> Project:
+    """The project as commands carry it. Without services.toml: the only project of the store, by name alone."""
+    if context.file is not None:
+        return context.project.as_sent()
+    projects = context.backend.projects()
+    if len(projects) == 1:
+        return Project(name=projects[0])
+    if not projects:
+        raise NotFound("there is no services.toml here, and the store is empty", next="svcctl init")
+    raise UsageError(
+        f"there is no services.toml here, and the store holds several projects: {', '.join(projects)}",
+        hint="go to a project's folder, or name it with -C",
+    )
+
+
+def environment(context: Context, option: str | None) -> str:
+    """--env > SVCCTL_ENV > default_environment."""
+    name = option or context.environ.get(ENVIRONMENT) or project(context).default_environment
+    if not name:
+        raise UsageError(
+            "which environment? services.toml names no default_environment",
+            hint="add --env NAME, set SVCCTL_ENV, or write default_environment into services.toml",
+        )
+    parsed = reference.parse(name)
+    if parsed.service or parsed.at:
+        raise UsageError(f"{name!r} is no environment's name", hint="choose services with -s")
+    return name
+
+
+def services(option: Sequence[str] | None) -> tuple[str, ...] | None:
+    return tuple(dict.fromkeys(option)) if option else None
+
+
+def one(context: Context, text: str, service: Sequence[str] | None = None) -> Reference:
+    """A reference to one environment: its service is named, or is the only one of the project."""
+    found = reference.parse(text)
+    if found.service:
+        return found
+    names = list(service or ()) or [each.name for each in context.backend.services(project(context).name)]
+    if len(names) == 1:
+        return Reference(found.environment, names[0], found.at)
+    raise UsageError(
+        f"{text!r} is in several services: {', '.join(names)}",
+        hint="name one",
+        next=f"svcctl {' '.join(word for word in context.arguments if word != text)} {names[0]}/{text}"
+        if names
+        else None,
+    )
+
+
+def expected(option: Sequence[str] | None) -> dict[str, int | None] | None:
+    """`--expect shop/production@12`, or `@none` where there must be no version."""
+    if not option:
+        return None
+    heads: dict[str, int | None] = {}
+    for text in option:
+        place, _, version = text.partition("@")
+        if version == "none" and "/" in place:
+            heads[place] = None
+            continue
+        found = reference.parse(text)
+        if not found.service or not isinstance(found.at, reference.Number):
+            raise UsageError(f"--expect {text}: must be SERVICE/ENVIRONMENT@NUMBER, or @none for no version")
+        heads[place] = found.at.number
+    return heads
+
+
+def meta(option: Sequence[str] | None) -> dict[str, str]:
+    found = {}
+    for text in option or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--meta {text!r}: must be KEY=VALUE")
+        found[key] = value
+    return found
