@@ -5,7 +5,7 @@ change. `expect` are the heads it was planned on, by place (`shop/production`; N
 moved is a conflict. Commands without it are deltas, applied to the head found inside the transaction.
 """
 
-import secrets
+import os
 import time
 from typing import Any
 
@@ -17,8 +17,9 @@ from svcctl.model import Binding, Code, Model, Project, Sealed, Value
 def new_id() -> str:
     """UUIDv7 (RFC 9562): 48 bits of milliseconds, then random; sorts by time."""
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62
-    digits = f"{value | secrets.randbits(62):032x}"
+    random = int.from_bytes(os.urandom(10))
+    value = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | (random >> 68) << 64 | 0b10 << 62
+    digits = f"{value | random & (1 << 62) - 1:032x}"
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 

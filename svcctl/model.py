@@ -142,6 +142,13 @@ class Requires(Model):
     bindings: tuple[str, ...] = ()
 
 
+    def lacking(self, settings: Settings) -> list[str]:
+        """Names that effective settings do not have, with their kinds: `secret SIGNING_KEY`."""
+        lacking = [f"var {name}" for name in self.vars if name not in settings.vars]
+        lacking += [f"secret {name}" for name in self.secrets if name not in settings.secrets]
+        return lacking + [f"binding {name}" for name in self.bindings if name not in settings.bindings]
+
+
 class Code(Model):
     digest: Digest
     requires: Requires

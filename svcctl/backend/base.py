@@ -6,9 +6,8 @@ second sees what the first did: a delta applies to it, a command that carries he
 """
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from svcctl.commands import Command
 from svcctl.digest import Digest
 from svcctl.model import (
     Change,
@@ -25,6 +24,9 @@ from svcctl.model import (
 from svcctl.progress import SILENT, Progress
 from svcctl.reference import Reference
 from svcctl.rules.state import Plan
+
+if TYPE_CHECKING:
+    from svcctl.commands import Command
 
 
 class Stream(Protocol):
@@ -144,10 +146,10 @@ class Backend(Protocol):
 
     # ---- mutations
 
-    def plan(self, command: Command) -> Plan:
+    def plan(self, command: "Command") -> Plan:
         """What `apply` would do now. Nothing is written."""
 
-    def apply(self, command: Command) -> Change:
+    def apply(self, command: "Command") -> Change:
         """Does it, in one transaction, or raises and does nothing. Applied again with the same id, it returns the first
         change. Every artifact that a new version runs is present and unaltered, or Damage is raised."""
 

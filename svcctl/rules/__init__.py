@@ -12,17 +12,22 @@ transaction whose snapshot it was made from, is the change.
 """
 
 from datetime import datetime
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from svcctl import commands
-from svcctl.rules import configure, deploy, environments, identity, promote, rollback
-from svcctl.rules.draft import Draft
 from svcctl.rules.state import Plan, Snapshot
 
+if TYPE_CHECKING:
+    from svcctl import commands
 
-def plan(state: Snapshot, command: commands.Command, now: datetime, actor: str) -> Plan:
+
+def plan(state: Snapshot, command: "commands.Command", now: datetime, actor: str) -> Plan:
     """Raises Refused, NotFound, UsageError, Conflict (a head in `command.expect` moved) or ConsentNeeded. A plan
     without steps means that the command alters nothing."""
+    # Reading the ledger needs this package's types alone: start-up has a budget.
+    from svcctl import commands
+    from svcctl.rules import configure, deploy, environments, identity, promote, rollback
+    from svcctl.rules.draft import Draft
+
     draft = Draft(state, command, now, actor)
     match command:
         case commands.Deploy():

@@ -16,7 +16,7 @@ from svcctl.model import Deleted, Origin, Owned, Renamed, Settings, Version
 from svcctl.names import PRODUCTION
 from svcctl.rules.draft import Draft
 from svcctl.rules.reading import absent, check_one_service, version_at
-from svcctl.rules.settings import bindings_of, missing
+from svcctl.rules.settings import bindings_of
 from svcctl.rules.state import Consent, Keep, Place, Plan
 
 
@@ -71,7 +71,7 @@ def _first_version(draft: Draft, place: Place, source: Place, version: Version, 
     )
     place = draft.append(place, first, settings, f"{place.ref}@{first.number}: cloned from {version.ref}", bound)
     draft.carry_tags(place, first.number, draft.state.tags(source.identity.id, version.number))
-    lacking = missing(settings, code.requires) if code else []
+    lacking = code.requires.lacking(settings) if code else []
     if lacking:
         draft.note(f"{place.ref}: not live: lacks {', '.join(lacking)}")
 

@@ -10,7 +10,7 @@ from svcctl.names import PRODUCTION
 from svcctl.rules.closure import resolve
 from svcctl.rules.draft import Draft
 from svcctl.rules.reading import absent, check_one_service, version_at
-from svcctl.rules.settings import bindings_of, first_settings, missing, refuse_unless_forced
+from svcctl.rules.settings import bindings_of, first_settings, refuse_unless_forced
 from svcctl.rules.state import Consent, Place, Plan
 
 
@@ -102,7 +102,7 @@ def _lay(draft: Draft, pair: _Pair) -> list[str]:
         draft.note(f"{target.ref}: runs that code already")
         return []
     target, settings = first_settings(draft, target)
-    problems = [f"{target.ref} lacks {name}, which the code requires" for name in missing(settings, code.requires)]
+    problems = [f"{target.ref} lacks {name}, which the code requires" for name in code.requires.lacking(settings)]
     bound, dangling = bindings_of(draft, target, settings)
     version = draft.next_version(
         target,

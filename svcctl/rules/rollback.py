@@ -20,7 +20,7 @@ from svcctl.model import Code, Half, Model, Restores, Settings, Version
 from svcctl.names import PRODUCTION
 from svcctl.rules.draft import Draft, settings_digest, without_secrets
 from svcctl.rules.reading import absent, check_one_service, version_at
-from svcctl.rules.settings import bindings_of, describe, missing, refuse_unless_forced
+from svcctl.rules.settings import bindings_of, describe, refuse_unless_forced
 from svcctl.rules.state import Consent, Place, Plan
 
 Side = Literal["code", "settings"]
@@ -233,7 +233,7 @@ def _lay(draft: Draft, command: RollBack, move: _Move) -> list[str]:
         _, document = _stored(draft, place, move.settings.number)
         settings = document if command.restore_secrets else _with_present_secrets(document, settings)
         half = Half(digest=settings_digest(settings), since=move.settings.since, under=move.settings.under)
-    problems = [f"{place.ref} would lack {name}" for name in missing(settings, code.requires)] if code else []
+    problems = [f"{place.ref} would lack {name}" for name in code.requires.lacking(settings)] if code else []
     bound, dangling = bindings_of(draft, place, settings)
     restores = Restores(
         code=move.code.number if move.code else None, settings=move.settings.number if move.settings else None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from svcctl.errors import Refused
-from svcctl.model import Block, Requires, Settings
+from svcctl.model import Block, Settings
 from svcctl.rules import closure
 from svcctl.rules.draft import Draft
 from svcctl.rules.state import Bound, Place
@@ -36,13 +36,6 @@ def first_settings(draft: Draft, place: Place) -> tuple[Place, Settings]:
     if owns_block(draft, place):
         place = draft.apply_identity(place, block)
     return place, replace(settings, file=block.layer)
-
-
-def missing(settings: Settings, requires: Requires) -> list[str]:
-    """Names that code requires and effective settings lack, with their kinds."""
-    lacking = [f"var {name}" for name in requires.vars if name not in settings.vars]
-    lacking += [f"secret {name}" for name in requires.secrets if name not in settings.secrets]
-    return lacking + [f"binding {name}" for name in requires.bindings if name not in settings.bindings]
 
 
 def bindings_of(draft: Draft, place: Place, settings: Settings) -> tuple[dict[str, Bound], list[str]]:

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import time
-import uuid
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -275,7 +274,7 @@ def look_of(path: Path) -> Pack | None:
 
 class _NewPack:
     def __init__(self, folder: Path) -> None:
-        self.name = uuid.uuid4().hex + _SUFFIX
+        self.name = os.urandom(16).hex() + _SUFFIX
         self.places: dict[Digest, tuple[int, int]] = {}
         self._folder = folder
         self._path = folder / f"{self.name}.tmp"

@@ -31,7 +31,6 @@ from svcctl.model import (
 from svcctl.reference import Reference
 from svcctl.rules import closure
 from svcctl.rules.reading import absent, number_of
-from svcctl.rules.settings import missing
 from svcctl.rules.state import Identity, Place
 
 _BATCH = 64  # changes looked through at a time for a page
@@ -320,7 +319,7 @@ def described(identity: Identity, place: Place) -> Environment:
         block=identity.block,
         cloned_from=identity.cloned_from,
         expires=identity.expires,
-        lacks=tuple(missing(place.settings, code.requires)) if code and place.settings else (),
+        lacks=tuple(code.requires.lacking(place.settings)) if code and place.settings else (),
         deleted=identity.deleted,
     )
 

@@ -6,23 +6,20 @@ transaction sees, the plan is written, committed. Child processes, hashing and n
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from svcctl import faults, rules
 from svcctl.backend.base import Artifact, Changes, Filter, History, Stored, Stream
-from svcctl.backend.store import gc, migrations, writing
+from svcctl.backend.store import migrations
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
 from svcctl.backend.store.ledger import Ledger
-from svcctl.backend.store.gc import Swept
 from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.reads import Reads
-from svcctl.backend.store.vault import Vault
-from svcctl.backend.store.verify import Verified, Verifier
-from svcctl.commands import Command
 from svcctl.digest import Digest
 from svcctl.errors import NotFound, Unreachable
 from svcctl.model import (
@@ -39,6 +36,12 @@ from svcctl.model import (
 from svcctl.progress import SILENT, Progress
 from svcctl.reference import Reference
 from svcctl.rules.state import Plan
+
+if TYPE_CHECKING:  # what only mutations and maintenance need is imported by them: reading starts fast
+    from svcctl.backend.store.gc import Swept
+    from svcctl.backend.store.vault import Vault
+    from svcctl.backend.store.verify import Verified
+    from svcctl.commands import Command
 
 _POLL = 0.05  # seconds between two looks of `wait`
 
@@ -66,7 +69,7 @@ class Store:
         self.database = Database(folder / "ledger.db", WriteLock(folder / "lock"))
         migrations.migrate(self.database)
         self.blobs = Blobs(folder / "packs", self.database)
-        self.vault = Vault(folder, self.database, environ or {})
+        self._environ = environ or {}
 
     @classmethod
     def open(
@@ -89,6 +92,12 @@ class Store:
 
     def close(self) -> None:
         self.database.close()
+
+    @cached_property
+    def vault(self) -> "Vault":
+        from svcctl.backend.store.vault import Vault
+
+        return Vault(self.folder, self.database, self._environ)
 
     # ---- reading
 
@@ -169,11 +178,11 @@ class Store:
 
     # ---- mutations
 
-    def plan(self, command: Command) -> Plan:
+    def plan(self, command: "Command") -> Plan:
         with self.database.reading():
             return rules.plan(Ledger(self.database), command, self._clock(), self._actor())
 
-    def apply(self, command: Command) -> Change:
+    def apply(self, command: "Command") -> Change:
         actor = self._actor()
         while True:
             try:
@@ -181,7 +190,9 @@ class Store:
             except _Suspect as suspect:
                 self.blobs.prove(suspect.artifact)
 
-    def _apply(self, command: Command, actor: str) -> Change:
+    def _apply(self, command: "Command", actor: str) -> Change:
+        from svcctl.backend.store import writing
+
         with self.database.writing():
             faults.point("apply.locked")
             if self.database.one("SELECT 1 FROM changes WHERE id = ?", (command.id,)):
@@ -214,10 +225,16 @@ class Store:
 
     # ---- care
 
-    def verify(self, head: str | None = None, progress: Progress = SILENT) -> Verified:
+    def verify(self, head: str | None = None, progress: Progress = SILENT) -> "Verified":
+        from svcctl.backend.store.verify import Verifier
+
         return Verifier(self.database, self.blobs, progress).run(head)
 
-    def gc(self, *, dry_run: bool, grace: float = gc.GRACE) -> Swept:
+    def gc(self, *, dry_run: bool, grace: float | None = None) -> "Swept":
+        """Uploads that no version names are kept for `grace` seconds (a day)."""
+        from svcctl.backend.store import gc
+
+        grace = gc.GRACE if grace is None else grace
         return gc.sweep(self.database, self.blobs, dry_run=dry_run, grace=grace)
 
     def rewrap(self) -> int:
@@ -249,7 +266,7 @@ def _make(folder: Path) -> None:
         database.execute("PRAGMA journal_mode=WAL")
         migrations.migrate(database)
         with database.writing():
-            database.execute("INSERT INTO store VALUES ('id', ?) ON CONFLICT DO NOTHING", (uuid.uuid4().hex,))
+            database.execute("INSERT INTO store VALUES ('id', ?) ON CONFLICT DO NOTHING", (os.urandom(16).hex(),))
         database.close()
     except OSError as error:
         raise Unreachable(f"{folder}: {error.strerror}", hint="is the folder yours, and writable?") from error
