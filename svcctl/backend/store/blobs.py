@@ -218,21 +218,25 @@ class Blobs:
 
     # ---- trust
 
-    def suspect(self, artifact: Digest) -> bool:
-        """Whether a pack of it does not look as it did when it was known to be good. Raises Refused where the artifact
-        is not in the store."""
+    def suspects(self, artifacts: Collection[Digest]) -> list[Digest]:
+        """Those with a pack that does not look as it did when it was known to be good. Raises Refused where one is not
+        in the store."""
+        if not artifacts:
+            return []
         rows = self._db.all(
-            "SELECT p.name, p.size, p.mtime_ns, p.ctime_ns, p.inode FROM artifact_packs a JOIN packs p ON p.name = a.pack "
-            "WHERE a.artifact = ?",
-            (artifact,),
+            "SELECT a.artifact, p.name, p.size, p.mtime_ns, p.ctime_ns, p.inode FROM artifact_packs a "  # noqa: S608
+            f"JOIN packs p ON p.name = a.pack WHERE a.artifact IN ({marks(artifacts)})",
+            tuple(artifacts),
         )
-        if not rows:
+        if gone := set(artifacts) - {row[0] for row in rows}:
             raise Refused(
-                f"artifact {digest.short(artifact)} is not in the store",
+                f"artifact {digest.short(min(gone))} is not in the store",
                 hint="it was never uploaded, or gc removed it",
                 next="svcctl deploy",
             )
-        return any(look_of(self.folder / name) != Pack(*known) for name, *known in rows)
+        packs = {name: Pack(*known) for _, name, *known in rows}
+        changed = {name for name, known in packs.items() if look_of(self.folder / name) != known}
+        return sorted({artifact for artifact, name, *_ in rows if name in changed})
 
     def prove(self, artifact: Digest) -> None:
         """Hashes every blob of it. Raises Damage, or takes the packs' present looks for good."""

@@ -20,6 +20,9 @@ VERSION_COLUMNS = "r.environment, r.number, r.change, r.digest, r.body, r.settin
 STORE_CHAIN = EnvironmentId("")
 """The chain of what belongs to no environment."""
 
+Link = tuple[int, Digest | None]
+"""A chain's end: how many records, and the digest of the last."""
+
 
 def marks(values: Collection[Any]) -> str:
     return ",".join("?" * len(values))
@@ -33,6 +36,7 @@ class Ledger:
         self._places: dict[EnvironmentId, Place | None] = {}
         self._identities: dict[EnvironmentId, Identity | None] = {}
         self._documents: dict[Digest, Settings] = {}
+        self._chains: dict[EnvironmentId, Link] = {}
         self._versions: dict[tuple[EnvironmentId, int], tuple[Version, Settings]] = {}
 
     # ---- the snapshot
@@ -55,7 +59,7 @@ class Ledger:
             return []
         named = "" if wanted is None else f"AND e.name IN ({marks(wanted)}) "
         rows = self._db.all(
-            f"SELECT e.id, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
+            f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
             "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head "
             "LEFT JOIN settings s ON s.digest = r.settings "
             f"WHERE e.service IN ({marks(services)}) {named}AND e.living = 1 ORDER BY e.service, e.name",
@@ -66,7 +70,7 @@ class Ledger:
     def place(self, id: EnvironmentId) -> Place | None:
         if id not in self._places:
             row = self._db.one(
-                f"SELECT e.id, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
+                f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
                 "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head "
                 "LEFT JOIN settings s ON s.digest = r.settings WHERE e.id = ?",
                 (id,),
@@ -157,6 +161,17 @@ class Ledger:
             self._identities[id] = wire.decode(row[0], Identity) if row else None
         return self._identities[id]
 
+    def chain(self, id: EnvironmentId) -> Link:
+        """Where the next record goes."""
+        if id == STORE_CHAIN:
+            row = self._db.one(
+                "SELECT seq, digest FROM records WHERE environment = ? ORDER BY seq DESC LIMIT 1", (STORE_CHAIN,)
+            )
+            return (row[0], row[1]) if row else (0, None)
+        if id not in self._chains:
+            self.place(id)
+        return self._chains.get(id, (0, None))
+
     def settings(self, name: Digest) -> Settings:
         known = self._documents.get(name)
         if known is None:
@@ -199,7 +214,8 @@ class Ledger:
         return f"{identity.ref}@{version.origin.number}" if identity else None
 
     def _remember(self, row: Row) -> Place:
-        id, identity_body, settings_body, *version_row = row
+        id, seq, tip, identity_body, settings_body, *version_row = row
+        self._chains[id] = (seq, tip)
         identity = self._identities[id] = wire.decode(identity_body, Identity)
         if version_row[1] is None:
             place = Place(identity=identity)

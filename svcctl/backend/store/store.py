@@ -204,9 +204,8 @@ class Store:
             faults.point("apply.planned")
             if not plan.steps:
                 return Change(kind=plan.kind, actor=actor, notes=plan.notes)
-            for artifact in plan.artifacts:
-                if self.blobs.suspect(artifact):
-                    raise _Suspect(artifact)
+            for artifact in self.blobs.suspects(plan.artifacts):
+                raise _Suspect(artifact)
             self.vault.keep(plan)
             change = writing.write(self.database, ledger, plan, command.id, command.project.name, command.message)
             faults.point("apply.before-commit")

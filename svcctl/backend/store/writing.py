@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from svcctl import digest, faults, wire
 from svcctl.backend.store.connection import Database
-from svcctl.backend.store.ledger import STORE_CHAIN, Ledger
+from svcctl.backend.store.ledger import STORE_CHAIN, Ledger, Link
 from svcctl.digest import Digest
 from svcctl.model import (
     Change,
@@ -28,9 +28,6 @@ from svcctl.model import (
     Version,
 )
 from svcctl.rules.state import Identity, Plan, Step
-
-Link = tuple[int, Digest | None]
-"""A chain's end: how many records, and the digest of the last."""
 
 _INSERT_RECORD = (
     "INSERT INTO records (environment, seq, change, number, digest, settings, settings_since, settings_under, "
@@ -64,29 +61,13 @@ def write(database: Database, ledger: Ledger, plan: Plan, id: str, project: str,
         "INSERT INTO changes (number, id, project, at, actor, digest, body) VALUES (?,?,?,?,?,?,?)",
         (number, id, project, plan.at, plan.actor, name, body),
     )
-    chains = _chains(database, plan)
+    chains = {id: ledger.chain(id) for id in {step.environment or STORE_CHAIN for step in plan.steps}}
     versions = _records(database, ledger, plan, number, name, chains)
     _environments(database, ledger, plan.after, number, chains)
     for step in plan.steps:
         _settle(database, step)
     faults.point("apply.written")
     return replace(change, number=number, versions=tuple(versions))
-
-
-def _chains(database: Database, plan: Plan) -> dict[EnvironmentId, Link]:
-    ids = {step.environment or STORE_CHAIN for step in plan.steps}
-    chains: dict[EnvironmentId, Link] = dict.fromkeys(ids, (0, None))
-    for id in ids - {STORE_CHAIN}:
-        row = database.one("SELECT seq, tip FROM environments WHERE id = ?", (id,))
-        if row:
-            chains[id] = (row[0], row[1])
-    if STORE_CHAIN in ids:
-        row = database.one(
-            "SELECT seq, digest FROM records WHERE environment = ? ORDER BY seq DESC LIMIT 1", (STORE_CHAIN,)
-        )
-        if row:
-            chains[STORE_CHAIN] = (row[0], row[1])
-    return chains
 
 
 def _records(
