@@ -153,6 +153,8 @@ def open_backend(context: Context, *, create: bool) -> "Backend":
         raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
     from svcctl.backend.store import Store
 
-    store = Store.open(location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create)
+    store = Store.open(
+        location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create
+    )
     context.at_end(store.close)
     return store

@@ -14,7 +14,6 @@ from svcctl.cli import consent, pending, views
 from svcctl.cli.context import Context
 from svcctl.cli.output import Note
 from svcctl.cli.times import ago
-
 from svcctl.commands import Clone, Command, DeleteEnvironment, DeleteService, Promote, Prune, Rename, RollBack
 from svcctl.errors import Conflict, ConsentNeeded, Damage, Forbidden, NotFound, Refused, UsageError
 from svcctl.model import Change

@@ -180,7 +180,8 @@ def seal(
 def for_deploy(
     context: Context, services: Sequence[str], environment: str, file: Path | None, *, ask: bool
 ) -> tuple[Sealed, ...]:
-    """What a deploy sets along: from the file, each name for the services that want it; on a terminal, what is missing."""
+    """What a deploy sets along: from the file, each name for the services that want it; on a terminal, what is
+    missing."""
     given = secrets_of(context.path(file)) if file else {}
     wanted = {service: context.project.services[service].block(environment).secrets for service in services}
     if unknown := sorted(set(given) - {name for names_of in wanted.values() for name in names_of}):

@@ -2,7 +2,8 @@
 
 A service binding without `environment` reaches the same-named environment of its target; else the same-named one of
 what this environment was cloned from, and so on; else production. It is resolved when a deployment is built, so it
-follows what exists then. An explicit one is fixed to an environment when its version is made, and follows that through renames.
+follows what exists then. An explicit one is fixed to an environment when its version is made, and follows that
+through renames.
 """
 
 from collections.abc import Iterable

@@ -119,7 +119,8 @@ def _lay(draft: Draft, pair: _Pair) -> list[str]:
 
 
 def _left_behind(draft: Draft, pairs: list[_Pair]) -> list[str]:
-    """A promoted service may bind one that stays behind, if the binding leads to code all the same; the plan says where."""
+    """A promoted service may bind one that stays behind, if the binding leads to code all the same; the plan says
+    where."""
     promoted = {pair.target.identity.service for pair in pairs}
     problems = []
     for pair in pairs:

@@ -46,8 +46,9 @@ def absent(identity: Identity, at: At) -> NotFound:
     if identity.head is None:
         return NotFound(f"{identity.ref} has no versions")
     if isinstance(at, Number) and at.number <= identity.born:
-        hint = f"that number belongs to an earlier environment of the name, deleted since: svcctl history {identity.ref} --deleted"
-        return NotFound(f"{identity.ref} has no version {wanted}", hint=hint)
+        hint = "that number belongs to an earlier environment of the name, deleted since"
+        next = f"svcctl history {identity.ref} --deleted"
+        return NotFound(f"{identity.ref} has no version {wanted}", hint=hint, next=next)
     return NotFound(
         f"{identity.ref} has no version {wanted}",
         hint=f"it has {identity.born + 1} to {identity.last}",

@@ -1,11 +1,12 @@
 """Roll back: take off the newest release still in force, or go back to a named version.
 
-Each half of an environment (code, settings) is a pile. Whatever lays a new half lays it on the one before: `since` is the
-version that laid a half, `under` the version whose half lies beneath. Taking a half off makes it the half of `under`, with
-*that one's* `since` and `under`; so the next roll back goes one step further, and what was rolled back never returns by
-itself. The halves that one change laid, in all services, come off together.
+Each half of an environment (code, settings) is a pile. Whatever lays a new half lays it on the one before: `since` is
+the version that laid a half, `under` the version whose half lies beneath. Taking a half off makes it the half of
+`under`, with *that one's* `since` and `under`; so the next roll back goes one step further, and what was rolled back
+never returns by itself. The halves that one change laid, in all services, come off together.
 
-Secrets are no part of a pile: their values stay current unless `--restore-secrets`, for a rotated key must not come back.
+Secrets are no part of a pile: their values stay current unless `--restore-secrets`, for a rotated key must not come
+back.
 """
 
 from collections.abc import Iterable

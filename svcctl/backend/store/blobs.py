@@ -1,12 +1,12 @@
 """Blobs on disk, in packs: those that arrive together are one file, one write, one fsync.
 
-Order of durability: the pack is written and fsynced under a temporary name, renamed, its folder fsynced; then the rows that
-say where each blob lies are committed. A kill in between leaves a file that no row names, which `gc` removes; the writer
-holds an flock on it until its rows are there, so that gc leaves a living writer's file alone.
+Order of durability: the pack is written and fsynced under a temporary name, renamed, its folder fsynced; then the
+rows that say where each blob lies are committed. A kill in between leaves a file that no row names, which `gc`
+removes; the writer holds an flock on it until its rows are there, so that gc leaves a living writer's file alone.
 
-A pack never changes. Its size, times and inode are kept with its rows: while they are what they were, its bytes are taken
-for what was hashed when they were stored; once they differ, every blob of an artifact is hashed again before a version may
-run it. So promote, roll back and clone cost the same for one file and for ten thousand.
+A pack never changes. Its size, times and inode are kept with its rows: while they are what they were, its bytes are
+taken for what was hashed when they were stored; once they differ, every blob of an artifact is hashed again before a
+version may run it. So promote, roll back and clone cost the same for one file and for ten thousand.
 """
 
 import fcntl

@@ -1,7 +1,7 @@
 """A database connection as the ledger uses it: plain SQL with `?`, rows as tuples, transactions with a name each.
 
-SQLite here; PostgreSQL fits behind the same few methods. In WAL mode readers never wait; writers take the write lock, then
-BEGIN IMMEDIATE, so that what they read is what they write upon.
+SQLite here; PostgreSQL fits behind the same few methods. In WAL mode readers never wait; writers take the write lock,
+then BEGIN IMMEDIATE, so that what they read is what they write upon.
 """
 
 import sqlite3

@@ -1,9 +1,9 @@
-"""What nobody reaches any more is removed: artifacts that no version names and no recent upload brought, their blobs, packs
-that hold nothing else, temporaries of writers that died.
+"""What nobody reaches any more is removed: artifacts that no version names and no recent upload brought, their blobs,
+packs that hold nothing else, temporaries of writers that died.
 
-Rows go first, in one transaction under the write lock; files after it. A kill in between leaves files without rows, which
-the next gc removes. `apply` looks for an artifact's row inside its own transaction, so a deploy that raced with gc is told
-to upload again and never names what is gone.
+Rows go first, in one transaction under the write lock; files after it. A kill in between leaves files without rows,
+which the next gc removes. `apply` looks for an artifact's row inside its own transaction, so a deploy that raced with
+gc is told to upload again and never names what is gone.
 """
 
 import fcntl
@@ -59,7 +59,7 @@ def leftovers(database: Database, blobs: Blobs) -> tuple[str, ...]:
     """Files in the folder of packs that hold no blob of any artifact, oldest names first."""
     known = {name for (name,) in database.all("SELECT DISTINCT pack FROM blobs")}
     try:
-        found = sorted(os.listdir(blobs.folder))
+        found = sorted(path.name for path in blobs.folder.iterdir())
     except FileNotFoundError:
         return ()
     return tuple(name for name in found if name not in known and not _in_use(blobs.folder / name))

@@ -16,9 +16,11 @@ from svcctl.errors import Damage
 from svcctl.model import Change, EnvironmentId, Half, Record, Settings, Version
 from svcctl.rules.state import Bound, Identity, Place
 
-VERSION_COLUMNS = "r.environment, r.number, r.change, r.digest, r.body, r.settings_since, r.settings_under, r.code_since, r.code_under"
-STORE_CHAIN = EnvironmentId("")
-"""The chain of what belongs to no environment."""
+VERSION_COLUMNS = (
+    "r.environment, r.number, r.change, r.digest, r.body, r.settings_since, r.settings_under, r.code_since, "
+    "r.code_under"
+)
+STORE_CHAIN = EnvironmentId("") """The chain of what belongs to no environment."""
 
 Link = tuple[int, Digest | None]
 """A chain's end: how many records, and the digest of the last."""
@@ -138,7 +140,8 @@ class Ledger:
 
     def bound_to(self, service: str) -> Iterable[tuple[Identity, str, Bound]]:
         rows = self._db.all(
-            "SELECT e.identity, b.name, b.service, b.target FROM bindings b JOIN environments e ON e.id = b.environment "
+            "SELECT e.identity, b.name, b.service, b.target "
+            "FROM bindings b JOIN environments e ON e.id = b.environment "
             "WHERE b.service = ? AND e.living = 1 ORDER BY e.service, e.name, b.name",
             (service,),
         )

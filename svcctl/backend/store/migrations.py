@@ -1,7 +1,7 @@
 """The schema, as numbered migrations: an older store is brought up on open, a newer one refused untouched.
 
-Chains (`changes`, `records`) are only ever appended to. The other tables hold what the chains led to, for rules and reads:
-rows with constraints, so that what must be unique is so for every writer.
+Chains (`changes`, `records`) are only ever appended to. The other tables hold what the chains led to, for rules and
+reads: rows with constraints, so that what must be unique is so for every writer.
 """
 
 from svcctl import faults

@@ -1,4 +1,5 @@
-"""The store: a folder with `ledger.db` (SQLite, WAL, synchronous=FULL), `packs/` and, once there are secrets, `secret.key`.
+"""The store: a folder with `ledger.db` (SQLite, WAL, synchronous=FULL), `packs/` and, once there are secrets,
+`secret.key`.
 
 One call of `apply` is one transaction under the write lock: the command's id is looked up, the rules plan on what the
 transaction sees, the plan is written, committed. Child processes, hashing and network never happen inside it.

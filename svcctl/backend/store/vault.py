@@ -1,7 +1,7 @@
 """Secrets of the store: sealed for their environment, under a master key that is not in the ledger.
 
-What `seal` returns can travel; inside `apply` it is opened and sealed again for the environment's own id, so a row moved
-to another environment does not open there. Old values stay until they are purged: a roll back may ask for them.
+What `seal` returns can travel; inside `apply` it is opened and sealed again for the environment's own id, so a row
+moved to another environment does not open there. Old values stay until they are purged: a roll back may ask for them.
 """
 
 from collections.abc import Mapping

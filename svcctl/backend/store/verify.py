@@ -1,8 +1,8 @@
 """Whether the store is what it says: every record against its digest and its predecessor, every number, every settings
 document, every blob, and the tables against the chains they came from.
 
-A head `N:DIGEST` covers all chains as of change N. Kept elsewhere, it shows later that nothing up to N was rewritten, not
-even with every digest made to match.
+A head `N:DIGEST` covers all chains as of change N. Kept elsewhere, it shows later that nothing up to N was rewritten,
+not even with every digest made to match.
 """
 
 import hashlib
@@ -78,8 +78,8 @@ class Verifier:
         number = change if change is not None else (row[0] or 0) if row else 0
         hasher = hashlib.sha256()
         for environment, seq, name in self._db.all(
-            "SELECT r.environment, r.seq, r.digest FROM records r JOIN (SELECT environment, max(seq) AS seq FROM records "
-            "WHERE change <= ? GROUP BY environment) t ON t.environment = r.environment AND t.seq = r.seq "
+            "SELECT r.environment, r.seq, r.digest FROM records r "
+            "JOIN (SELECT environment, max(seq) AS seq FROM records WHERE change <= ? GROUP BY environment) t ON t.environment = r.environment AND t.seq = r.seq "
             "ORDER BY r.environment",
             (number,),
         ):
@@ -130,8 +130,8 @@ class Verifier:
         self._progress.start("verifying records", total[0] if total else None)
         chain = _Chain("", self)
         for row in self._db.execute(
-            "SELECT environment, seq, change, number, digest, settings, settings_since, settings_under, code, code_since, "
-            "code_under, body FROM records ORDER BY environment, seq"
+            "SELECT environment, seq, change, number, digest, settings, settings_since, settings_under, code, "
+            "code_since, code_under, body FROM records ORDER BY environment, seq"
         ):
             self._progress.advance(1)
             self._records += 1
@@ -174,8 +174,8 @@ class Verifier:
 
     def _unnamed_artifacts(self) -> Iterator[str]:
         for id, number, code in self._db.all(
-            "SELECT r.environment, r.number, r.code FROM records r WHERE r.code IS NOT NULL AND r.code_since = r.number "
-            "AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.digest = r.code) ORDER BY r.change"
+            "SELECT r.environment, r.number, r.code FROM records r "
+            "WHERE r.code IS NOT NULL AND r.code_since = r.number AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.digest = r.code) ORDER BY r.change"
         ):
             yield f"{self._name(id)}@{number}: artifact {digest.short(code)} is missing"
 

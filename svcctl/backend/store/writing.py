@@ -1,7 +1,7 @@
 """A plan written: change, records, and the tables that hold what the chains led to. Runs inside one write transaction.
 
-Each record's bytes hold the digest of the change and of the record before it in its environment's chain, so that none can
-be altered, dropped or moved without its successors showing it.
+Each record's bytes hold the digest of the change and of the record before it in its environment's chain, so that none
+can be altered, dropped or moved without its successors showing it.
 """
 
 from collections.abc import Iterable
