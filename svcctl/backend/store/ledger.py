@@ -20,7 +20,8 @@ VERSION_COLUMNS = (
     "r.environment, r.number, r.change, r.digest, r.body, r.settings_since, r.settings_under, r.code_since, "
     "r.code_under"
 )
-STORE_CHAIN = EnvironmentId("") """The chain of what belongs to no environment."""
+STORE_CHAIN = EnvironmentId("")
+"""The chain of what belongs to no environment."""
 
 Link = tuple[int, Digest | None]
 """A chain's end: how many records, and the digest of the last."""

@@ -79,7 +79,8 @@ class Verifier:
         hasher = hashlib.sha256()
         for environment, seq, name in self._db.all(
             "SELECT r.environment, r.seq, r.digest FROM records r "
-            "JOIN (SELECT environment, max(seq) AS seq FROM records WHERE change <= ? GROUP BY environment) t ON t.environment = r.environment AND t.seq = r.seq "
+            "JOIN (SELECT environment, max(seq) AS seq FROM records WHERE change <= ? GROUP BY environment) t "
+            "ON t.environment = r.environment AND t.seq = r.seq "
             "ORDER BY r.environment",
             (number,),
         ):
@@ -175,7 +176,8 @@ class Verifier:
     def _unnamed_artifacts(self) -> Iterator[str]:
         for id, number, code in self._db.all(
             "SELECT r.environment, r.number, r.code FROM records r "
-            "WHERE r.code IS NOT NULL AND r.code_since = r.number AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.digest = r.code) ORDER BY r.change"
+            "WHERE r.code IS NOT NULL AND r.code_since = r.number "
+            "AND NOT EXISTS (SELECT 1 FROM artifacts a WHERE a.digest = r.code) ORDER BY r.change"
         ):
             yield f"{self._name(id)}@{number}: artifact {digest.short(code)} is missing"
 
