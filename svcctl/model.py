@@ -238,6 +238,9 @@ class Limits(Model):
     """Of one var, as compact JSON."""
 
 
+NO_LIMITS_SAID = Limits()
+
+
 class Project(Model):
     """services.toml, valid and merged. `services` is empty when there is no file and a name is all that is known."""
 
@@ -246,12 +249,12 @@ class Project(Model):
     default_environment: str | None = None
     backend: str | None = None
     services: dict[str, ServiceFile] = {}
-    limits: Limits = Limits()
+    limits: Limits = NO_LIMITS_SAID
 
     def as_sent(self) -> "Project":
         """As commands carry it: without what only bundling needs."""
         services = {name: replace(service, source=None) for name, service in self.services.items()}
-        return replace(self, services=services, backend=None, limits=Limits())
+        return replace(self, services=services, backend=None, limits=NO_LIMITS_SAID)
 
     @property
     def environments(self) -> set[str]:
