@@ -94,7 +94,7 @@ COMMANDS = {
         },
     ),
     **_panel(
-        "svcctl",
+        "Other",
         {
             "completion": "Print the completion script of a shell.",
             "version": "Print the version of svcctl.",

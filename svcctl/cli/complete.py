@@ -10,7 +10,8 @@ import typer
 
 from svcctl.cli.click import Command, ShellComplete, split_arg_string
 from svcctl.cli.context import Context
-from svcctl.errors import SvcctlError
+from svcctl.errors import NotFound, SvcctlError
+from svcctl.model import Environment
 from svcctl.reference import Reference
 
 
@@ -18,7 +19,10 @@ def answer(command: Command, context: Context) -> str:
     line = context.environ.get("_SVCCTL_LINE", "")
     words = split_arg_string(line)[1:]
     incomplete = words.pop() if words and not line[-1:].isspace() else ""
-    found = _Completion(command, {"obj": context}, "svcctl", "_SVCCTL_COMPLETE").get_completions(words, incomplete)
+    try:
+        found = _Completion(command, {"obj": context}, "svcctl", "_SVCCTL_COMPLETE").get_completions(words, incomplete)
+    except SvcctlError:
+        return ""
     return "".join(f"{item.value}\t{item.help or ''}\n" for item in found)
 
 
@@ -68,13 +72,20 @@ def _starting(incomplete: str, ctx: typer.Context, candidates: Callable[[Context
 
 
 def _environments(context: Context) -> Candidates:
-    stored = {environment.name for environment in context.backend.environments(context.project.name)}
-    return sorted(stored | context.project.environments)
+    return sorted({environment.name for environment in _stored(context)} | context.project.environments)
 
 
 def _places(context: Context) -> Iterator[str]:
     yield from _environments(context)
-    yield from (environment.ref for environment in context.backend.environments(context.project.name))
+    yield from (environment.ref for environment in _stored(context))
+
+
+def _stored(context: Context) -> tuple[Environment, ...]:
+    """None where nothing was deployed yet: the file names environments too."""
+    try:
+        return context.backend.environments(context.project.name)
+    except NotFound:
+        return ()
 
 
 def _versions(context: Context, place: str) -> Iterator[str]:

@@ -40,7 +40,7 @@ def expected(error: Exception) -> SvcctlError | None:
         case SvcctlError():
             return error
         case NoArgsIsHelpError():
-            return UsageError("a command is missing", next=f"{error.ctx.command_path} --help")
+            return UsageError("missing command", next=f"{error.ctx.command_path} --help")
         case ClickException():
             return _usage(error)
         case OSError() if error.errno in _SYSTEM:

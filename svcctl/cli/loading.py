@@ -36,7 +36,7 @@ class Group(TyperGroup):
         return build(command, ctx.find_object(Context) or Context({}))
 
     def resolve_command(self, ctx: ClickContext, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        if args[0] not in self.entries and not args[0].startswith("-") and not ctx.resilient_parsing:
+        if args[0] not in self.entries and not args[0].startswith("-"):
             unknown = f"{self.words} {args[0]}".lstrip()
             raise UsageError(
                 f"there is no command {unknown!r}",

@@ -42,16 +42,18 @@ def run(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _execute(context: Context) -> int:
-    if "_SVCCTL_COMPLETE" in context.environ:
-        from svcctl.cli import complete
-
-        write(sys.stdout, complete.answer(root(), context))
-        return 0
     try:
+        if "_SVCCTL_COMPLETE" in context.environ:
+            from svcctl.cli import complete
+
+            write(sys.stdout, complete.answer(root(), context))
+            return 0
         with root().make_context("svcctl", list(context.arguments), obj=context) as invocation:
             invocation.command.invoke(invocation)
     except typer.Exit as end:
         return end.exit_code
+    finally:
+        context.close()
     context.printed()
     return 0
 
@@ -67,7 +69,6 @@ def _fail(context: Context, error: Exception) -> int:
         return _report(context, error)
     if not (isinstance(found, Differences) and context.output.printed):
         _complain(context, found)
-    context.printed()
     return found.exit_status
 
 

@@ -8,7 +8,7 @@ from svcctl.cli.shells import SCRIPTS
 from svcctl.errors import UsageError
 from svcctl.names import did_you_mean
 
-Shell = Annotated[str, typer.Argument(help="bash, zsh or fish.", autocompletion=lambda: list(SCRIPTS))]
+Shell = Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.", autocompletion=lambda: list(SCRIPTS))]
 
 
 def completion(context: Context, shell: Shell) -> None:

@@ -1,0 +1,56 @@
+"""docs/cli.md, from the program: `python -m svcctl.cli.reference docs/cli.md`."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from inspect import cleandoc
+from pathlib import Path
+
+from svcctl.cli import catalogue
+from svcctl.cli.app import root
+from svcctl.cli.click import ClickContext, Command, Parameter
+from svcctl.cli.context import Context
+from svcctl.cli.loading import Group, build
+
+_HEAD = """\
+# Commands
+
+Written by the program: `make docs`. Every command takes the options of `svcctl` itself but `-C` and `--version`, before
+and after its name.
+"""
+
+
+def document(commands: Iterable[str] = catalogue.COMMANDS) -> str:
+    group = root()
+    common = {option for parameter in group.params for option in parameter.opts}
+    sections = [_HEAD, _section("svcctl", group, hidden=set())]
+    panel = ""
+    for command in commands:
+        entry = catalogue.COMMANDS[command]
+        if entry.panel != panel:
+            panel = entry.panel
+            sections.append(f"## {panel}\n")
+        sections.append(_section(f"svcctl {command}", build(command, Context()), common))
+    return "\n".join(sections)
+
+
+def _section(name: str, command: Command, hidden: set[str]) -> str:
+    ctx = ClickContext(command, info_name=name)
+    usage = " ".join(command.collect_usage_pieces(ctx))
+    heading = "##" if isinstance(command, Group) else "###"
+    lines = [f"{heading} {name}", "", cleandoc(command.help or ""), "", "```", f"{name} {usage}".rstrip(), "```", ""]
+    rows = list(_rows(ctx, command.params, hidden))
+    if rows:
+        lines += ["| | |", "| --- | --- |", *rows, ""]
+    return "\n".join(lines)
+
+
+def _rows(ctx: ClickContext, parameters: Iterable[Parameter], hidden: set[str]) -> Iterator[str]:
+    for parameter in parameters:
+        record = parameter.get_help_record(ctx)
+        if record and not hidden.intersection(parameter.opts):
+            name, help = (text.replace("|", "\\|") for text in record)
+            yield f"| `{name}` | {help} |"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(document(), encoding="utf-8")
