@@ -12,8 +12,9 @@ class Allowance:
         self.path_length = limits.path_length
         self._limits = limits
         self._size = 0
+        self._files = 0
         self._folders = 0
-        self._files: Counter[str] = Counter()
+        self._files_of: Counter[str] = Counter()
 
     def take_file(self, shown: str, size: int) -> None:
         """`shown` is its path from the project's folder."""
@@ -23,8 +24,9 @@ class Allowance:
         if self._size > self._limits.artifact_size:
             what = f"the files up to {clean(shown)} are {self._size:,} bytes"
             raise _over(what, "artifact_size", self._limits.artifact_size, "what need not be deployed")
-        self._files[shown.rpartition("/")[0]] += 1
-        if self._files.total() > self._limits.file_count:
+        self._files += 1
+        self._files_of[shown.rpartition("/")[0]] += 1
+        if self._files > self._limits.file_count:
             raise self._too_many()
 
     def take_folder(self) -> None:
@@ -37,7 +39,7 @@ class Allowance:
     def _too_many(self) -> Refused:
         limit = self._limits.file_count
         most: Counter[str] = Counter()
-        for folder, count in self._files.items():
+        for folder, count in self._files_of.items():
             most["/".join(folder.split("/")[:2])] += count
         (folder, count), *_ = most.most_common(1)
         what = f"there are more than {limit:,} files, {count:,} of them below {clean(folder) or '.'}"

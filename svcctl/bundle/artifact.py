@@ -55,7 +55,7 @@ def build(
     """`folder` is that of services.toml; `cache` holds the stat index and installed requirements. Raises Refused, and
     UsageError where services.toml is at fault. The tree, the lock and the platform alone decide the digest."""
     project = folder.resolve()
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(cache)
     allowance = Allowance(limits)
     places = _collected(project, source, allowance)
     main, _, name = source.main.partition(":")
@@ -64,7 +64,7 @@ def build(
     if needed := find(places, posixpath.dirname(entry), source.python):
         places |= install(needed, cache / "requirements", allowance, progress)
     refuse_twins(sorted(places))
-    blobs = StatIndex(cache, project / source.root).blobs(places, progress)
+    blobs = StatIndex(cache, project / main).blobs(places, progress)
     manifest = Manifest(
         main=f"{entry}:{name}" if name else entry,
         files=tuple(_file(path, places[path], blobs[path]) for path in sorted(places)),
@@ -78,6 +78,13 @@ def build(
         digest=digest.of("artifact", content),
         places={blobs[path]: place for path, place in places.items()},
     )
+
+
+def _make_private(cache: Path) -> None:
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{cache} can't be made: {error.strerror}", hint="it holds what makes deploys quick") from error
 
 
 def _file(path: str, place: Place, blob: Digest) -> File:

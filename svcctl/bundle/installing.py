@@ -45,16 +45,12 @@ _PIP_TO_UV = {
 def install(needed: Needed, cache: Path, allowance: Allowance, progress: Progress) -> dict[str, Place]:
     """The installed files by artifact path."""
     uv = _Uv(needed)
-    cache.mkdir(mode=0o700, exist_ok=True)
     made = cache / uv.key
     if not _is_sealed(made):
-        with _locked(cache):
-            if not _is_sealed(made):
-                progress.start("installing requirements")
-                try:
-                    _make(made, uv)
-                finally:
-                    progress.done()
+        try:
+            _make_once(made, uv, progress)
+        except OSError as error:
+            raise Refused(f"{cache} can't be written: {error.strerror}", hint="requirements are kept there") from error
     places = _places(made / "files")
     for path, place in places.items():
         if wrong := check_path(path, allowance.path_length):
@@ -63,10 +59,21 @@ def install(needed: Needed, cache: Path, allowance: Allowance, progress: Progres
     return places
 
 
+def _make_once(made: Path, uv: "_Uv", progress: Progress) -> None:
+    made.parent.mkdir(mode=0o700, exist_ok=True)
+    with _locked(made.parent):
+        if _is_sealed(made):
+            return
+        progress.start("installing requirements")
+        try:
+            _make(made, uv)
+        finally:
+            progress.done()
+
+
 def _make(made: Path, uv: "_Uv") -> None:
-    for leftover in made.parent.glob(".making-*"):
+    for leftover in (*made.parent.glob(".making-*"), *made.parent.glob(made.name)):
         shutil.rmtree(leftover)
-    shutil.rmtree(made, ignore_errors=True)
     making = made.with_name(f".making-{made.name}")
     files = making / "files"
     files.mkdir(parents=True, mode=0o700)
@@ -92,14 +99,13 @@ class _Uv:
             (work / path).write_bytes(content)
         start = work / self._needed.start
         listed = self._exported(start) if self._needed.locked else start
-        hashes = any(has_hashes(path.read_bytes()) for path in {listed, start} if path.suffix == ".txt")
         self._run(
             [
                 "pip", "install", "--requirements", listed.name, "--target", str(target),
                 "--only-binary", ":all:", "--link-mode", "copy", "--no-python-downloads", "--python", sys.executable,
                 "--python-version", self._needed.python,
                 *(["--python-platform", platform] if (platform := uv_platform()) else []),
-                *(["--require-hashes"] if hashes else []),
+                *(["--require-hashes"] if has_hashes(listed.read_bytes()) else []),
             ],
             start.parent,
         )  # fmt: skip

@@ -11,6 +11,8 @@ from svcctl.text import clean
 # Control characters, and those that reorder or break a line where the path is shown.
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
+_NO_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)")
+
 
 def decoded(name: str) -> str:
     """A name that the file system gave, read as UTF-8 under any locale. Bytes that are none become lone surrogates."""
@@ -30,7 +32,7 @@ def check_path(path: str, length: int) -> str | None:
         return "has a control character in its name"
     if "\\" in path:
         return "has a backslash in its name, which is a folder on other systems"
-    if path.startswith("/") or any(part in {"", ".", ".."} for part in path.split("/")):
+    if _NO_PATH.search(path):
         return "is not a plain relative path"
     return None
 

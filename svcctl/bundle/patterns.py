@@ -72,6 +72,8 @@ class _Translated(NamedTuple):
 
 
 def _translate(line: str) -> _Translated | None:
+    if line.rstrip().endswith("/**/"):  # folders below, which pathspec takes for the folder itself
+        line = line.rstrip() + "*/"
     try:
         pattern = GitIgnoreSpecPattern(line)
     except (GitIgnorePatternError, re.error) as error:

@@ -5,6 +5,7 @@ import enum
 import errno
 import os
 import re
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,6 +89,9 @@ def deeper(layers: Layers, file: str, base: str, folder: int | None = None) -> L
         if error.errno in {errno.ENOENT, errno.ELOOP}:
             return layers
         raise Refused(f"{base}.gitignore can't be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return layers
     with os.fdopen(descriptor, "rb") as stream:
         content = stream.read(_GITIGNORE_SIZE + 1)
     if len(content) > _GITIGNORE_SIZE:

@@ -27,10 +27,10 @@ class _Stored(msgspec.Struct, array_like=True):
 
 
 class StatIndex:
-    """The index of one tree, a file of the folder `cache`; damage to it costs time, nothing else."""
+    """The index of one service, a file of the folder `cache`; damage to it costs time, nothing else."""
 
-    def __init__(self, cache: Path, tree: Path) -> None:
-        self._file = cache / f"{hashlib.sha256(os.fsencode(tree)).hexdigest()[:32]}.index"
+    def __init__(self, cache: Path, main: Path) -> None:
+        self._file = cache / f"{hashlib.sha256(os.fsencode(main)).hexdigest()[:32]}.index"
         self._entries = self._read()
 
     def blobs(self, places: Mapping[str, Place], progress: Progress) -> dict[str, Digest]:
