@@ -1,0 +1,2 @@
+def page(text):
+    return f"<!doctype html><title>Shop</title><h1>{text}</h1>"
