@@ -121,14 +121,21 @@ def _half(place: Place, side: Side) -> Code | Half | None:
 def _change_of(draft: Draft, place: Place, number: int) -> int:
     if place.head and place.head.number == number:
         return place.head.change or 0
-    return _stored(draft, place, number)[0].change or 0
+    change = draft.state.change_of(place.identity.id, number)
+    if change is None:
+        raise _gone(place, number)
+    return change
 
 
 def _stored(draft: Draft, place: Place, number: int) -> tuple[Version, Settings]:
     found = draft.state.version(place.identity.id, number)
     if found is None:
-        raise Damage(f"{place.ref}@{number} is missing from the ledger", next="svcctl verify")
+        raise _gone(place, number)
     return found
+
+
+def _gone(place: Place, number: int) -> Damage:
+    return Damage(f"{place.ref}@{number} is missing from the ledger", next="svcctl verify")
 
 
 def _beneath(draft: Draft, place: Place, side: Side) -> _Back | None:

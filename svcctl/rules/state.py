@@ -90,6 +90,9 @@ class Snapshot(Protocol):
 
     def version(self, id: EnvironmentId, number: int) -> tuple[Version, Settings] | None: ...
 
+    def change_of(self, id: EnvironmentId, number: int) -> int | None:
+        """The number of the change that made a version."""
+
     def tagged(self, id: EnvironmentId, tag: str) -> int | None: ...
 
     def tags(self, id: EnvironmentId, number: int) -> Sequence[str]: ...

@@ -109,6 +109,10 @@ class Ledger:
             known = self._versions[id, number] = version, self.settings(version.settings.digest)
         return known
 
+    def change_of(self, id: EnvironmentId, number: int) -> int | None:
+        row = self._db.one("SELECT change FROM records WHERE environment = ? AND number = ?", (id, number))
+        return row[0] if row else None
+
     def tagged(self, id: EnvironmentId, tag: str) -> int | None:
         row = self._db.one("SELECT number FROM tags WHERE environment = ? AND name = ?", (id, tag))
         return row[0] if row else None
