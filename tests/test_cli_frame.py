@@ -143,11 +143,11 @@ def test_help_lists_every_command_in_its_panel_and_imports_none(program: Program
     program.words = [
         sys.executable,
         "-c",
-        "import sys; from svcctl.cli import main; main.run(['--help'], {}); print([m for m in sys.modules if 'cli.c' in m])",
+        "import sys; from svcctl.cli.main import run; run(['--help'], {}); print(*sorted(sys.modules))",
     ]
     *shown, imported = program().stdout.splitlines()
-    assert "svcctl.cli.catalogue" in imported
-    assert "svcctl.cli.commands" not in imported
+    assert "svcctl.cli.catalogue" in imported.split()
+    assert "svcctl.cli.commands" not in imported.split()
     for panel in ("Deploy:", "Environments:", "Settings:", "History:", "Store:"):
         assert panel in shown
     for name, entry in catalogue.children("").items():
@@ -228,6 +228,13 @@ def test_a_command_finds_the_project_from_a_subfolder_or_with_dash_c(program: Pr
     lost = program("config", "check")
     assert lost.returncode == 3
     assert lost.stderr == (f"error: there is no services.toml in {project.parent} or above it\nnext: svcctl init\n")
+
+
+def test_a_current_folder_that_was_deleted_is_said(program: Program) -> None:
+    words = ["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && "$@"', "sh", *program.words, "config", "check"]
+    lost = subprocess.run(words, cwd=program.folder, env=program.environ, capture_output=True, text=True, check=False)
+    assert lost.returncode == 3
+    assert lost.stderr.startswith("error: the current folder was deleted\n")
 
 
 def test_the_backend_is_the_option_then_the_variable_then_the_file_then_the_folder(project: Path) -> None:
@@ -443,6 +450,17 @@ def test_a_terminal_shows_the_same_with_colours_and_ages(program: Program) -> No
             "VERSION             AT\nshop/production@12  3 min ago\n+new\ndone\n",
         )
         program.environ = {name: value for name, value in program.environ.items() if name != "NO_COLOR"}
+
+
+def test_a_narrow_terminal_cuts_nothing_and_shows_no_empty_column(program: Program) -> None:
+    program.burn("""\
+        from svcctl.cli.output import Table
+        context.show(None, [Table(['version', 'commit', 'who'], [['shop/production@12', None, 'mia@example.com']])])
+    """)
+    program.environ["COLUMNS"] = "20"
+    _, seen = program.on_terminal("burn")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", seen).split() == ["version", "who", "shop/production@12", "mia@example.com"]
+    assert seen.count("\n") == 2
 
 
 def test_json_output_runs_no_block(program: Program) -> None:
@@ -667,6 +685,20 @@ def test_bash_completes_commands_options_and_values(bash: Callable[[str], list[s
     assert bash("svcctl version --no") == ["--no-color"]
     assert bash("svcctl completion ") == ["bash", "zsh", "fish"]
     assert bash("svcctl nonsense ") == []
+
+
+def test_bash_completes_names_from_the_file_and_the_store(program: Program, bash: Callable[[str], list[str]]) -> None:
+    assert bash("svcctl promote st") == ["staging"]
+    (program.folder / "shop/worker.py").write_text("async def fetch(request, env, ctx): ...\n")
+    assert program("deploy", "--env", "staging", "--tag", "v1.4.0").returncode == 0
+    assert program("env", "clone", "staging", "pr-7").returncode == 0
+    assert bash("svcctl promote p") == ["pr-7", "production"]
+    assert bash("svcctl deploy --env=pr") == ["pr-7", "production"]
+    assert bash("svcctl deploy -s ") == ["shop"]
+    assert bash("svcctl history shop/st") == ["shop/staging"]
+    assert bash("svcctl history shop/staging@") == ["v1.4.0", "1"]
+    (program.folder / "services.toml").write_text("broken")
+    assert bash("svcctl promote p") == []
 
 
 def options_of(command: Command) -> set[str]:

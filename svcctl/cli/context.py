@@ -33,7 +33,6 @@ class Context:
         self.environ = environ or {}
         self.arguments = arguments
         self.clock = clock
-        self.folder = Path.cwd()
         self.backend_option: str | None = None
         self.json = "--json" in _before_dashes(arguments)
         self.no_color = False
@@ -43,6 +42,14 @@ class Context:
         self._closing = ExitStack()
 
     # ---- what the command works on
+
+    @cached_property
+    def folder(self) -> Path:
+        """The current folder; `-C` sets it."""
+        try:
+            return Path.cwd()
+        except FileNotFoundError as error:
+            raise NotFound("the current folder was deleted", hint="go to another one, or name it with -C") from error
 
     def path(self, argument: str | Path) -> Path:
         """A path as typed, which `-C` moves."""

@@ -16,6 +16,24 @@ _HEAD = """\
 
 Written by the program: `make docs`. Every command takes the options of `svcctl` itself but `-C` and `--version`, before
 and after its name.
+
+## Exit statuses
+
+| status | meaning |
+| --- | --- |
+| 0 | done, also when there was nothing to do |
+| 1 | refused or failed |
+| 2 | the command line or services.toml is wrong |
+| 3 | not found |
+| 4 | conflict: the state moved since this was planned |
+| 5 | needs consent, and nobody could be asked |
+| 6 | not allowed |
+| 7 | the backend can't be reached, or is locked |
+| 8 | there are differences (`--exit-code`) |
+| 9 | damage found |
+| 70 | a bug, with a report file |
+| 130, 143 | interrupted, terminated: no answer is printed, also with `--json` |
+| 141 | the reader of the output went away |
 """
 
 

@@ -59,7 +59,10 @@ class TerminalOutput:
         console = Console(file=stream, highlight=False, markup=False, emoji=False, legacy_windows=False)
         with console.capture() as capture:
             for block in blocks:
-                console.print(self._renderable(block), soft_wrap=not isinstance(block, Table))
+                shape = self._renderable(block)
+                if isinstance(shape, RichTable):
+                    console.width = _room(console, shape)
+                console.print(shape, soft_wrap=not isinstance(shape, RichTable))
         return capture.get()
 
     def _renderable(self, block: Block) -> RenderableType:
@@ -102,16 +105,26 @@ class TerminalOutput:
         return Text("\n").join(rows)
 
     def _table(self, table: Table) -> RenderableType:
+        """A column without a single value is left out: a person has no use for it, and width is short."""
         if not table.rows:
             return Text(shown(table.empty), "dim")
         title = shown(table.title) if table.title else None
         rich = RichTable(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 2, 0, 0))
-        for column in table.heads():
+        rows = [[self._text(content) for content in row] for row in table.rows]
+        used = [place for place in range(len(table.columns)) if any(row[place].plain for row in rows)]
+        heads = table.heads()
+        for column in (heads[place] for place in used):
             justify: Literal["left", "right"] = "right" if column.right else "left"
-            rich.add_column(column.title, justify=justify, no_wrap=not column.wrap)
-        for row in table.rows:
-            rich.add_row(*map(self._text, row))
+            rich.add_column(column.title, justify=justify, no_wrap=not column.wrap, overflow="fold")
+        for row in rows:
+            rich.add_row(*(row[place] for place in used))
         return rich
+
+
+def _room(console: Console, table: RichTable) -> int:
+    """The terminal's width, or more: rather lines that the terminal breaks than names cut to an ellipsis."""
+    needed: int = console.measure(table, options=console.options.update(max_width=10_000)).minimum
+    return max(console.width, needed)
 
 
 def _patch_line(line: str) -> Text:
