@@ -15,6 +15,7 @@ from pathlib import Path as FilePath
 from typing import Any, BinaryIO
 
 import tomlkit
+from tomlkit.container import OutOfOrderTableProxy
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
@@ -264,7 +265,7 @@ def _become(array: Any, wanted: list[Any]) -> None:
 
 def _create_tables(at: Any, path: Path, depth: int, value: Any) -> None:
     """Puts what `path` lacks, from `depth` on, into `at`: a [table] for services and environments, else dotted keys."""
-    if isinstance(at, InlineTable):
+    if isinstance(at, InlineTable | OutOfOrderTableProxy):  # neither can take a dotted key
         _create_inline(at, path, depth, value)
     elif _is_header(path, depth):
         table = tomlkit.table()
