@@ -67,4 +67,8 @@ def peak_memory(arguments: Sequence[str], folder: Path) -> float:
     return int(done.stdout.split()[-1]) / (1 if sys.platform == "darwin" else 1024)
 
 
-QUIET = {"SVCCTL_ACTOR": "bench <bench@example.com>", "GIT_CONFIG_GLOBAL": os.devnull}
+QUIET = {
+    "SVCCTL_ACTOR": "bench <bench@example.com>",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "PYTHONDONTWRITEBYTECODE": "",  # users have byte code
+}

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from svcctl.errors import SvcctlError
+from svcctl.text import mask_urls
 
 T = TypeVar("T")
 
@@ -46,4 +47,6 @@ def document(value: Any) -> str:
 
 
 def problem(error: SvcctlError) -> dict[str, Any]:
-    return {"error": {"code": error.code, "message": error.message, "hint": error.hint, "next": error.next}}
+    """Credentials in URLs are masked: an error may quote what it was given."""
+    words = {"message": error.message, "hint": error.hint, "next": error.next}
+    return {"error": {"code": error.code} | {name: text and mask_urls(text) for name, text in words.items()}}

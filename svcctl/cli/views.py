@@ -123,7 +123,7 @@ def history(
 ) -> Iterator[Block]:
     """`live` holds the references of heads. `one`: all rows are one environment's."""
     columns: list[str | Column] = [
-        "",
+        "live",
         "version",
         "age",
         "who",

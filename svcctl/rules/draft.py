@@ -177,11 +177,7 @@ class Draft:
     ) -> Place:
         """A new environment, or a deleted one of that name again: the same chain, the next number, nothing of old."""
         dead = self.state.tombstone(service, name)
-        id = (
-            dead.id
-            if dead
-            else EnvironmentId(digest.of("environment", f"{self.command.id}/{service}/{name}".encode())[:16])
-        )
+        id = dead.id if dead else self._new_id(service, name)
         identity = Identity(
             id=id,
             service=service,
@@ -210,6 +206,11 @@ class Draft:
 
     def own(self, sentence: str, entry: Owned) -> None:
         self._step(sentence, entry)
+
+    def _new_id(self, service: str, name: str) -> EnvironmentId:
+        milliseconds = int(self.now.timestamp() * 1000)
+        named = digest.of("environment", f"{self.command.id}/{service}/{name}".encode())
+        return EnvironmentId(f"{milliseconds:012x}{named[:8]}")
 
     def change(self, place: Place, sentence: str, entry: Entry, **fields: Any) -> Place:
         """A record of `place`'s identity, and the identity it leads to."""

@@ -69,6 +69,8 @@ def refuse_unless_forced(draft: Draft, problems: list[str], *, hint: str, next: 
 
 def describe(before: Settings | None, after: Settings) -> str | None:
     """`LOG_LEVEL changed, AUTH added`: effective names; then layers that changed without effect."""
+    if before == after:
+        return None
     old = before or Settings()
     words = [
         f"{name} {how}"
