@@ -346,16 +346,33 @@ def test_a_rotation_adopts_the_staged_key(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["secret.key"]
 
 
-@pytest.mark.parametrize("committed", [True, False])
-def test_a_rotation_killed_midway_is_settled_by_what_the_ledger_says(tmp_path: Path, committed: bool) -> None:
+def test_a_rotation_killed_after_its_commit_is_ended_by_the_next_one_to_look(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "secret.key")
+    file.obtain()
+    new = file.stage()
+    KeyFile(file.path).settle(new.id)
+    assert file.obtain().id == new.id
+    assert names_in(tmp_path) == ["secret.key"]
+    file.adopt()
+    assert file.obtain().id == new.id, "the one that was only slow finds its work done"
+
+
+def test_a_rotation_that_has_not_committed_keeps_both_keys(tmp_path: Path) -> None:
     file = KeyFile(tmp_path / "secret.key")
     old, new = file.obtain(), file.stage()
-    in_ledger = new if committed else old
-    file.settle(in_ledger.id)
-    assert file.obtain().id == in_ledger.id
-    assert names_in(tmp_path) == ["secret.key"]
-    file.settle(in_ledger.id)
-    assert file.obtain().id == in_ledger.id
+    KeyFile(file.path).settle(old.id)
+    assert file.obtain().id == old.id
+    assert KeyFile(file.path).stage().id == new.id, "the next rotation uses what is there"
+
+
+def test_a_slow_rotation_does_not_adopt_the_key_of_the_one_after_it(tmp_path: Path) -> None:
+    slow, next_one = KeyFile(tmp_path / "secret.key"), KeyFile(tmp_path / "secret.key")
+    slow.obtain()
+    committed = slow.stage()
+    next_one.settle(committed.id)
+    assert next_one.stage().id != committed.id
+    slow.adopt()
+    assert slow.obtain().id == committed.id
 
 
 def test_cryptography_is_imported_when_a_value_is_sealed_and_not_before(tmp_path: Path) -> None:

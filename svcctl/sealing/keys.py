@@ -87,6 +87,7 @@ class KeyFile:
         self.path = path
         self._new = path.with_name(path.name + ".new")
         self._next = path.with_name(path.name + ".next")
+        self._staged_id: str | None = None
 
     def read(self) -> MasterKey | None:
         return _read(self.path)
@@ -100,23 +101,24 @@ class KeyFile:
     def stage(self) -> MasterKey:
         """The key that a rotation changes to, durable under `secret.key.next`; the one of an earlier, unfinished
         rotation if there is one."""
-        return self.staged() or self._make(self._next)
+        staged = self.staged() or self._make(self._next)
+        self._staged_id = staged.id
+        return staged
 
     def adopt(self) -> None:
-        """Puts the staged key in the place of the present one. The former is gone."""
-        with _locked(self.path.parent) as folder:
-            self._next.replace(self.path)
-            os.fsync(folder)
+        """Puts the key that `stage` returned in the place of the present one, once the store is sealed with it. The
+        former is gone."""
+        if self._staged_id:
+            self.settle(self._staged_id)
 
     def settle(self, key_id: str) -> None:
-        """Ends a rotation that was killed, once the store is known to be sealed with `key_id`."""
-        staged = self.staged()
-        if staged is None:
-            return
-        if staged.id == key_id:
-            self.adopt()
-        else:
-            self._next.unlink(missing_ok=True)
+        """Ends a rotation that was killed: the store is known to be sealed with `key_id`. A staged key that is another
+        stays, since the transaction that seals with it may be about to commit in another process."""
+        with _locked(self.path.parent) as folder:
+            staged = self.staged()
+            if staged and staged.id == key_id:
+                self._next.replace(self.path)
+                os.fsync(folder)
 
     def _make(self, target: Path) -> MasterKey:
         with _locked(self.path.parent) as folder:

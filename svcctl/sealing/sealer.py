@@ -92,7 +92,7 @@ def _open_fingerprint_key(master: MasterKey, store_id: str, sealed: str) -> Secr
 
 
 def _seal(master: MasterKey, context: bytes, value: SecretValue) -> bytes:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415  # 30 ms that few commands need
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # 30 ms that few commands need
 
     nonce = os.urandom(12)
     body = AESGCM(master.derive(b"sealing")).encrypt(nonce, value.reveal(), context)
@@ -100,8 +100,8 @@ def _seal(master: MasterKey, context: bytes, value: SecretValue) -> bytes:
 
 
 def _open(master: MasterKey, context: bytes, sealed: bytes, what: str) -> SecretValue:
-    from cryptography.exceptions import InvalidTag  # noqa: PLC0415
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     if sealed[:1] != bytes([_FORMAT]) or len(sealed) < _BODY.start + _TAG_SIZE:
         raise Damage(f"the sealed value of {what} is cut, altered, or from a newer svcctl")
