@@ -36,7 +36,7 @@ def _one_line(text: str) -> str:
 
 
 def _from_git(environ: Mapping[str, str], folder: Path) -> str:
-    import subprocess  # noqa: PLC0415  # a read-only command has no use for it
+    import subprocess  # a read-only command has no use for it
 
     # Reading the configuration starts no program that it names.
     command = ["git", "-C", str(folder), "config", "--null", "--get-regexp", r"^user\.(name|email)$"]

@@ -33,7 +33,8 @@ class Difference(NamedTuple):
 def commit_of(folder: Path, environ: Mapping[str, str], paths: Sequence[Path] = ()) -> Commit | None:
     """The commit checked out around `folder`; `dirty` when anything below `paths` (relative to `folder`; none: all of
     it) is staged, changed or untracked and not ignored. `files` are paths from the root of the work tree, at most 50;
-    `patch` names the whole difference: equal when the files are. None too where all of `paths` is ignored."""
+    `patch` names the whole difference: equal when the files are. None too where all of `paths` is ignored or in a
+    submodule: `folder` must lie in the repository that the code is from."""
     return commits_of(folder, environ, {"": paths})[""]
 
 

@@ -132,14 +132,14 @@ def _usable() -> bool:
     if shutil.which("git") is None:
         return False  # GitPython refuses to be imported
     try:
-        from git import Git  # noqa: PLC0415
+        from git import Git
     except ImportError:
         return False  # so does it where git is there and does not start, as macOS's is before its tools are installed
     return Git().version_info[:2] >= OLDEST
 
 
 def _run(folder: Path, arguments: Sequence[str], config: dict[str, str], patience: float) -> Answer:
-    from git import Git  # noqa: PLC0415
+    from git import Git
 
     environment = _SET | _as_environment(config)
     # `-C`, not a working directory: GitPython falls back to ours where it can't enter one.
