@@ -1,7 +1,7 @@
 """Values of vars and secrets as people give them: arguments, files, standard input, a prompt."""
 
 import json
-import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,19 +13,28 @@ from svcctl import names
 from svcctl.cli import consent
 from svcctl.cli.context import Context
 from svcctl.errors import ConsentNeeded, NotFound, Refused, UsageError
-from svcctl.model import Sealed, Value
+from svcctl.model import Limits, Sealed, Value
 from svcctl.sealing import SecretValue
 
 VALUE_SIZE = 64 * 1024
-"""Bytes of one secret or var."""
-_EXACT = 2**53
+"""Bytes of one secret."""
+
+_EMPTY = re.compile(r"(?:[ \t\r]*(?:#[^\n]*)?\n)*(?:[ \t\r]*(?:#[^\n]*)?\Z)?")
+_ENTRY = re.compile(
+    r"""[ \t]*(?:export[ \t]+)?(?P<name>[^=\s#]+)[ \t]*=[ \t]*
+    (?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|(?P<bare>(?!["'])(?:(?![ \t]\#)[^\n])*))
+    (?:[ \t]+\#[^\n]*|[ \t\r]*)(?:\n|\Z)""",
+    re.DOTALL | re.VERBOSE,
+)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 
 
 # ---- vars
 
 
-def assignments(arguments: Sequence[str]) -> dict[str, Value]:
-    """`NAME=text`, or `NAME:=JSON` for any other value."""
+def assignments(context: Context, arguments: Sequence[str]) -> dict[str, Value]:
+    """`NAME=text`, or `NAME:=JSON` for any other value. The last of several for one name counts."""
     found: dict[str, Value] = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
@@ -34,9 +43,9 @@ def assignments(arguments: Sequence[str]) -> dict[str, Value]:
                 f"{argument!r} sets nothing", hint="NAME=TEXT, or NAME:=JSON for numbers, lists and tables"
             )
         if name.endswith(":"):
-            found[_named(name[:-1])] = json_value(name[:-1], text)
+            found[_named(name[:-1])] = checked(context, name[:-1], _parsed(name[:-1], text))
         else:
-            found[_named(name)] = _small(name, text)
+            found[_named(name)] = checked(context, name, text)
     return found
 
 
@@ -46,41 +55,27 @@ def _named(name: str) -> str:
     return name
 
 
-def _small(name: str, text: str) -> str:
+def _parsed(name: str, text: str) -> Any:
     try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise UsageError(f"{name}: its value is not valid UTF-8") from None
-    if size > VALUE_SIZE:
-        raise UsageError(f"{name}: its value has {size} bytes; {VALUE_SIZE} is the limit")
-    return text
-
-
-def json_value(name: str, text: str) -> Value:
-    try:
-        value = json.loads(_small(name, text))
+        return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise UsageError(
             f"{name}:={text[:60]}: is not JSON ({error})", hint='a text in JSON stands in quotes: N:="a"'
         ) from None
-    return checked(name, value)
 
 
-def checked(name: str, value: Any) -> Value:
-    """Any JSON value that every reader reads the same: no null, no NaN, integers within 2^53."""
-    match value:
-        case bool() | str():
-            return value
-        case None:
-            raise UsageError(f"{name}: null is no value of a var", next=f"svcctl vars unset {name}")
-        case int() if abs(value) > _EXACT:
-            raise UsageError(f"{name}: {value} is beyond ±2^53; write it as text")
-        case float() if not math.isfinite(value):
-            raise UsageError(f"{name}: {value} is not finite")
-        case list():
-            return [checked(name, item) for item in value]
-        case dict():
-            return {str(key): checked(name, item) for key, item in value.items()}
+def checked(context: Context, name: str, value: Any) -> Value:
+    """As the rules of services.toml have it: no null, no NaN, integers within 2^53, not beyond `limits.var_size`."""
+    from svcctl import config
+
+    if value is None:
+        raise UsageError(f"{name}: null is no value of a var", next=f"svcctl vars unset {name}")
+    limits = context.project.limits if context.file else Limits()
+    try:
+        for below, wrong in config.check_value(value, limits.var_size):
+            raise UsageError(f"{'.'.join(map(str, (name, *below)))}: {wrong}")
+    except UnicodeEncodeError:
+        raise UsageError(f"{name}: its value is not valid UTF-8") from None
     number: Value = value
     return number
 
@@ -108,30 +103,27 @@ def _json_pairs(path: Path, text: str) -> dict[str, Any]:
 
 
 def _env_pairs(path: Path, text: str) -> dict[str, Any]:
+    """A quoted value may go over several lines. Errors name the line alone: what it holds may be secret."""
     found: dict[str, Any] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.strip()
-        if not words or words.startswith("#"):
-            continue
-        name, equals, value = words.removeprefix("export ").partition("=")
-        if not equals:
-            raise UsageError(f"{path}:{number}: must be NAME=VALUE")
-        if wrong := names.check_variable(name.strip()):
-            raise UsageError(f"{path}:{number}: {name.strip()!r} {wrong}")
-        found[name.strip()] = _unquoted(value.strip())
+    at = _EMPTY.match(text).end()  # type: ignore[union-attr]  # it matches anywhere
+    while at < len(text):
+        line = text.count("\n", 0, at) + 1
+        entry = _ENTRY.match(text, at)
+        if entry is None:
+            raise UsageError(f"{path}:{line}: must be NAME=VALUE; a quote must be closed, and its line end there")
+        if wrong := names.check_variable(entry["name"]):
+            raise UsageError(f"{path}:{line}: the name {wrong}")
+        found[entry["name"]] = _value(entry)
+        at = _EMPTY.match(text, entry.end()).end()  # type: ignore[union-attr]
     return found
 
 
-def _unquoted(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] == "'":
-        return value[1:-1]
-    if len(value) > 1 and value[0] == value[-1] == '"':
-        escapes = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
-        parts, rest = [], iter(value[1:-1])
-        for character in rest:
-            parts.append(escapes.get(following := next(rest, ""), "\\" + following) if character == "\\" else character)
-        return "".join(parts)
-    return value.partition(" #")[0].rstrip()
+def _value(entry: re.Match[str]) -> str:
+    if entry["double"] is not None:
+        return _ESCAPE.sub(lambda found: _ESCAPES.get(found[1], found[0]), entry["double"])
+    if entry["single"] is not None:
+        return entry["single"]
+    return entry["bare"].strip()
 
 
 # ---- secrets
@@ -140,28 +132,35 @@ def _unquoted(value: str) -> str:
 def secret(context: Context, name: str, *, raw: bool) -> SecretValue:
     """Asked for without echo on a terminal, else standard input to its end; one closing newline is dropped."""
     if consent.can_ask(context):
-        return SecretValue(consent.ask_secret(context, name))
+        return _fit(name, _as_bytes(name, consent.ask_secret(context, name)))
     if sys.stdin.isatty():
         raise ConsentNeeded(f"{name} has no value and nobody can be asked", hint="give the value on standard input")
-    value = sys.stdin.buffer.read(VALUE_SIZE + 2)
+    value = sys.stdin.buffer.read(VALUE_SIZE + 3)
     if not raw:
-        value = value.removesuffix(b"\n").removesuffix(b"\r") if value.endswith(b"\r\n") else value.removesuffix(b"\n")
+        value = value.removesuffix(b"\r\n") if value.endswith(b"\r\n") else value.removesuffix(b"\n")
+    return _fit(name, value)
+
+
+def _fit(name: str, value: bytes) -> SecretValue:
     if len(value) > VALUE_SIZE:
         raise UsageError(f"{name}: its value has more than {VALUE_SIZE} bytes, which is the limit")
     if not value:
-        raise UsageError(
-            f"{name}: there is no value on standard input", next=f"printf %s VALUE | svcctl secrets set {name}"
-        )
+        raise UsageError(f"{name}: its value is empty", next=f"svcctl secrets set {name} < FILE")
     return SecretValue(value)
+
+
+def _as_bytes(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{name}: its value is not valid UTF-8") from None
 
 
 def secrets_of(path: Path) -> dict[str, SecretValue]:
     found = {}
     for name, value in read_pairs(path).items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        if not text:
-            raise UsageError(f"{path}: {name} is empty")
-        found[name] = SecretValue(_small(name, text))
+        found[name] = _fit(f"{path}: {name}", _as_bytes(name, text))
     return found
 
 
