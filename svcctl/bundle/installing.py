@@ -101,7 +101,7 @@ class _Uv:
         listed = self._exported(start) if self._needed.locked else start
         self._run(
             [
-                "pip", "install", "--requirements", listed.name, "--target", str(target),
+                "pip", "install", "--quiet", "--requirements", listed.name, "--target", str(target),
                 "--only-binary", ":all:", "--link-mode", "copy", "--no-python-downloads", "--python", sys.executable,
                 "--python-version", self._needed.python,
                 *(["--python-platform", platform] if (platform := uv_platform()) else []),
@@ -114,8 +114,9 @@ class _Uv:
         listed = lock.with_name("exported.txt")
         self._run(
             [
-                "export", "--frozen", "--offline", "--no-default-groups", "--no-emit-project", "--no-python-downloads",
-                "--format", "requirements.txt", "--no-header", "--no-annotate", "--output-file", listed.name,
+                "export", "--quiet", "--frozen", "--offline", "--no-default-groups", "--no-emit-project",
+                "--no-python-downloads", "--format", "requirements.txt", "--no-header", "--no-annotate",
+                "--output-file", listed.name,
             ],
             lock.parent,
         )  # fmt: skip
@@ -132,7 +133,7 @@ class _Uv:
         if done.returncode:
             said = mask_urls(clean_lines(done.stderr.decode(errors="replace"))).strip().splitlines()
             last = "\n".join(f"    {line}" for line in said[-_LAST_LINES:])
-            raise Refused(f"uv could not install the requirements in {self._needed.start}:\n{last}")
+            raise Refused(f"uv could not install the requirements in {clean(self._needed.shown)}:\n{last}")
         return done.stdout.decode(errors="replace").strip()
 
 

@@ -25,6 +25,8 @@ class Needed(NamedTuple):
     """By artifact path: all that uv is given."""
     start: str
     """The artifact path of requirements.txt or of uv.lock."""
+    shown: str
+    """Its path from the project's folder."""
     python: str
 
     @property
@@ -56,7 +58,7 @@ def find(places: Mapping[str, Place], folder: str, python: str | None) -> Needed
             f"{clean(places[start].shown)} needs packages, and services.toml does not say for which Python",
             hint='add it to the service, or once at the top of the file: python = "3.11"',
         )
-    return Needed(files, start, python)
+    return Needed(files, start, places[start].shown, python)
 
 
 def check_lines(content: bytes, shown: str) -> None:
