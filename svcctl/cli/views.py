@@ -65,14 +65,13 @@ def rolled_back(what: Change, environment: str, services: Sequence[str]) -> Iter
 
 def hostnames(environments: Sequence[Environment]) -> Iterator[Block]:
     """Where what was just made can be reached."""
-    lines: list[Sequence[Content]] = []
+    rows: list[tuple[str, Content]] = []
     for each in environments:
-        addresses = [each.hostname or "", *each.routes]
-        lines.append(["  " + each.ref, Cell(", ".join(addresses), "live")])
+        rows.append((f"  {each.ref}", Cell(", ".join([each.hostname or "", *each.routes]), "live")))
         if each.lacks:
-            lines.append([Cell(f"    not live: lacks {', '.join(each.lacks)}", "bad")])
-    if lines:
-        yield Lines(lines)
+            rows.append(("  not live", Cell(f"lacks {', '.join(each.lacks)}", "bad")))
+    if rows:
+        yield Fields(rows)
 
 
 def what_happened(version: Version) -> str:
