@@ -1,5 +1,7 @@
 """Configure: new values in the `cli` layer, the same code."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from svcctl import names
@@ -7,8 +9,28 @@ from svcctl.commands import Configure
 from svcctl.errors import NotFound, Refused
 from svcctl.model import Layer, Overrides, Purged, Settings
 from svcctl.rules.draft import Draft
-from svcctl.rules.settings import bindings_of, command_for_missing, describe, first_settings, refuse_unless_forced
-from svcctl.rules.state import Keep, Place, Plan
+from svcctl.rules.settings import (
+    bindings_of,
+    block_of,
+    command_for_missing,
+    describe,
+    first_settings,
+    refuse_unless_forced,
+)
+from svcctl.rules.state import Consent, Keep, Place, Plan
+
+
+class SetByFile(Refused):
+    """Only services.toml gives `name` its value, for these services."""
+
+    def __init__(self, name: str, environment: str, services: Sequence[str]) -> None:
+        super().__init__(
+            f"{name} is set by services.toml, not from the command line",
+            hint="take it out of the file (or list it under `unset`) and deploy",
+        )
+        self.name = name
+        self.environment = environment
+        self.services = services
 
 
 def configure(draft: Draft, command: Configure) -> Plan:
@@ -23,19 +45,40 @@ def configure(draft: Draft, command: Configure) -> Plan:
     refuse_unless_forced(
         draft, problems, hint="a binding needs what it leads to (--force overrides)", next=command_for_missing(problems)
     )
-    return draft.plan()
+    return draft.plan(_consent(command))
+
+
+def _consent(command: Configure) -> Consent | None:
+    """Old ciphertexts do not come back."""
+    if not command.purge or not command.unset_secrets:
+        return None
+    names_of = " ".join(command.unset_secrets)
+    return Consent(kind="name", reason=f"destroy every stored value of {names_of}", name=names_of)
 
 
 def _places(draft: Draft, command: Configure) -> list[Place]:
     """Setting a value creates what the file names; taking one away does not."""
     services = _services(draft, command)
     if command.vars or command.bindings or command.secrets:
+        if command.services is None:
+            services = _having(draft, services, command.environment) or services
         return [draft.ensure(service, command.environment) for service in services]
     places = list(draft.places(services, command.environment))
     if not places:
         known = {place.identity.name for place in draft.places(services)}
         raise NotFound(f"no environment {command.environment!r}", hint=names.did_you_mean(command.environment, known))
     return places
+
+
+def _having(draft: Draft, services: list[str], environment: str) -> list[str]:
+    """Those with this environment, in the store or in the file; the others are named."""
+    found = {place.identity.service for place in draft.places(services, environment)}
+    if environment in draft.project.environments:
+        found |= draft.project.services.keys()
+    for service in services if found else ():
+        if service not in found:
+            draft.note(f"{service}: has no environment {environment}; left out")
+    return [service for service in services if service in found]
 
 
 def _services(draft: Draft, command: Configure) -> list[str]:
@@ -51,11 +94,8 @@ def _refuse_unknown(command: Configure, places: list[Place]) -> None:
             documents = [place.settings for place in places if place.settings]
             if any(name in getattr(document.cli, kind) for document in documents):
                 continue
-            if any(document.file and name in getattr(document.file, kind) for document in documents):
-                raise Refused(
-                    f"{name} is set by services.toml, not from the command line",
-                    hint="take it out of the file (or list it under `unset`) and deploy",
-                )
+            if services := [place.identity.service for place in places if _in_file(place, kind, name)]:
+                raise SetByFile(name, command.environment, services)
             known = {key for document in documents for key in getattr(document.cli, kind)}
             raise NotFound(f"no override {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
     for name in command.unset_secrets:
@@ -65,10 +105,15 @@ def _refuse_unknown(command: Configure, places: list[Place]) -> None:
                 raise NotFound(f"no secret {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
 
 
+def _in_file(place: Place, kind: str, name: str) -> bool:
+    return bool(place.settings and place.settings.file and name in getattr(place.settings.file, kind))
+
+
 def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
     place, settings = first_settings(draft, place)
     settings = replace(settings, cli=_overrides(draft, command, place, settings))
     _refuse_clashes(place, settings)
+    _refuse_open_secrets(draft, command, place)
     if command.purge and command.unset_secrets:
         words = f"{place.ref}: older values of {', '.join(command.unset_secrets)} destroyed"
         place = draft.change(place, words, Purged(names=command.unset_secrets))
@@ -110,3 +155,13 @@ def _refuse_clashes(place: Place, settings: Settings) -> None:
         for other in others:
             if both := sorted(kinds[kind] & kinds[other]):
                 raise Refused(f"{place.ref}: {both[0]} would be both a {kind} and a {other}")
+
+
+def _refuse_open_secrets(draft: Draft, command: Configure, place: Place) -> None:
+    """A var is kept in clear, and shown."""
+    block = block_of(draft, place)
+    for name in sorted(set(command.vars) & set(block.secrets if block else ())):
+        raise Refused(
+            f"{name} is a secret of {place.identity.service} in services.toml",
+            next=f"svcctl secrets set {name} -s {place.identity.service} --env {place.identity.name}",
+        )
