@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from svcctl.model import Limits, Manifest, Source
 WORKER = "async def fetch(request, env, ctx): ...\n"
 SHOP = Source(main="shop/worker.py", root="shop")
 USUAL = Limits()
+DOCUMENT = Path(__file__).parent.parent / "docs/bundling.md"
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -252,3 +254,10 @@ def test_progress_tells_how_many_bytes_are_hashed_and_always_ends(project: Path)
     with pytest.raises(Refused):
         build(project, SHOP, cache=project / "cache", progress=told)
     assert told.story[-1] == "done"
+
+
+def test_the_documented_limits_are_the_limits() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert {key: int(value.replace(",", "")) for key, value in rows} == {
+        field: getattr(Limits(), field) for field in Limits.__struct_fields__
+    }

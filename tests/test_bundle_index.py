@@ -128,11 +128,12 @@ def test_a_truncated_index_is_made_anew(project: Path) -> None:
 
 
 def test_the_index_is_the_owners_alone_and_leaves_nothing_beside_it(project: Path) -> None:
+    cache = project / ".svcctl/cache"
     old = os.umask(0)
-    hashed(project)
+    build(project, SHOP, cache=cache)
     os.umask(old)
-    assert (project / "cache").stat().st_mode & 0o777 == 0o700
-    assert index(project).stat().st_mode & 0o777 == 0o600
+    (file,) = cache.iterdir()
+    assert [path.stat().st_mode & 0o777 for path in (cache.parent, cache, file)] == [0o700, 0o700, 0o600]
 
 
 def test_services_of_one_root_keep_an_index_each(project: Path) -> None:
@@ -146,5 +147,5 @@ def test_services_of_one_root_keep_an_index_each(project: Path) -> None:
 
 def test_a_cache_that_can_not_be_written_says_so(project: Path) -> None:
     (project / "file").write_text("")
-    with pytest.raises(Refused, match="cache can't be made: Not a directory"):
+    with pytest.raises(Refused, match="/file/cache can't be made: File exists"):
         build(project, SHOP, cache=project / "file/cache")

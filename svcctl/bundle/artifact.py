@@ -4,7 +4,7 @@ refused without reading file contents is refused before they are read."""
 import os
 import posixpath
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from svcctl import digest, wire
@@ -59,7 +59,7 @@ def build(
     allowance = Allowance(limits)
     places = _collected(project, source, allowance)
     main, _, name = source.main.partition(":")
-    entry = posixpath.relpath(main, source.root)
+    entry = str(PurePosixPath(main).relative_to(source.root))
     _check_main(project, places.get(entry), main, name, source)
     if needed := find(places, posixpath.dirname(entry), source.python):
         places |= install(needed, cache / "requirements", allowance, progress)
@@ -82,9 +82,10 @@ def build(
 
 def _make_private(cache: Path) -> None:
     try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (*reversed(cache.parents), cache):  # `parents=True` would make those above by the umask alone
+            folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Refused(f"{cache} can't be made: {error.strerror}", hint="it holds what makes deploys quick") from error
+        raise Refused(f"the folder {cache} can't be made: {error.strerror}", hint="it holds what makes deploys quick") from error
 
 
 def _file(path: str, place: Place, blob: Digest) -> File:

@@ -89,7 +89,7 @@ class _Uv:
         self._needed = needed
         self._program = _find_uv()
         self._environment = _environment(os.environ)
-        version = self._run(["--version"], Path.cwd())
+        version = self._run(["--version"], None)
         self.key = needed.determined_by(uv_platform(), version)
 
     def install(self, work: Path, target: Path) -> None:
@@ -123,7 +123,7 @@ class _Uv:
         check_lines(listed.read_bytes(), "uv.lock, exported")
         return listed
 
-    def _run(self, arguments: list[str], folder: Path) -> str:
+    def _run(self, arguments: list[str], folder: Path | None) -> str:
         command = [self._program, *arguments, "--color", "never", "--no-progress"]
         try:
             done = subprocess.run(command, cwd=folder, env=self._environment, stdin=subprocess.DEVNULL,
