@@ -14,6 +14,10 @@ ServiceOption = Annotated[
         "--service", "-s", metavar="NAME", help="This service alone; repeatable.", autocompletion=complete.services
     ),
 ]
+OneServiceOption = Annotated[
+    str | None,
+    typer.Option("--service", "-s", metavar="NAME", help="The service.", autocompletion=complete.services),
+]
 EnvOption = Annotated[
     str | None,
     typer.Option("--env", "-e", metavar="NAME", help="The environment.", autocompletion=complete.environments),
@@ -48,6 +52,8 @@ ExpectOption = Annotated[
         autocompletion=complete.references,
     ),
 ]
+
+CliOption = Annotated[bool, typer.Option("--cli", help="Leave services.toml alone: an override in the store, at once.")]
 
 # ---- consent
 

@@ -6,6 +6,7 @@ from svcctl import reference
 from svcctl.cli.context import Context
 from svcctl.errors import NotFound, UsageError
 from svcctl.model import Project
+from svcctl.names import did_you_mean
 from svcctl.reference import Reference
 
 ENVIRONMENT = "SVCCTL_ENV"
@@ -44,6 +45,17 @@ def services(option: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(option)) if option else None
 
 
+def stored_services(context: Context, option: Sequence[str] | None) -> tuple[str, ...] | None:
+    """-s, each a service of this project in the store. None: all."""
+    chosen = services(option)
+    if chosen:
+        known = [each.name for each in context.backend.services(project(context).name)]
+        for name in chosen:
+            if name not in known:
+                raise NotFound(f"no service {name!r} in the store", hint=did_you_mean(name, known))
+    return chosen
+
+
 def one(context: Context, text: str, service: Sequence[str] | None = None) -> Reference:
     """A reference to one environment: its service is named, or is the only one of the project."""
     found = reference.parse(text)
@@ -59,6 +71,17 @@ def one(context: Context, text: str, service: Sequence[str] | None = None) -> Re
         if names
         else None,
     )
+
+
+def one_service(context: Context, option: str | None) -> str:
+    """-s, or the only service there is."""
+    if option:
+        return option
+    known = project(context)
+    names = sorted(known.services) or [each.name for each in context.backend.services(known.name)]
+    if len(names) == 1:
+        return names[0]
+    raise UsageError(f"which service? There is {', '.join(names) or 'none'}", hint="choose one with -s")
 
 
 def expected(option: Sequence[str] | None) -> dict[str, int | None] | None:
