@@ -85,7 +85,9 @@ def _make_private(cache: Path) -> None:
         for folder in (*reversed(cache.parents), cache):  # `parents=True` would make those above by the umask alone
             folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Refused(f"the folder {cache} can't be made: {error.strerror}", hint="it holds what makes deploys quick") from error
+        raise Refused(
+            f"the folder {cache} can't be made: {error.strerror}", hint="it holds what makes deploys quick"
+        ) from error
 
 
 def _file(path: str, place: Place, blob: Digest) -> File:

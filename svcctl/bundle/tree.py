@@ -154,21 +154,29 @@ class _Walk:
     def _follow(self, spot: _Spot) -> None:
         """The link at `spot.real`, taken as the file or folder it names."""
         target, parts = self._resolve(spot)
-        above = os.open(self._top, _FOLDER)
         try:
-            for part in parts[:-1]:
-                below = os.open(part, _FOLDER, dir_fd=above)
-                os.close(above)
-                above = below
-            spot = spot._replace(descriptor=above, real=target)
+            above = self._descend(parts[:-1])
+        except OSError as error:
+            raise _failed(self._shown(spot.path), error) from error
+        spot = spot._replace(descriptor=above, real=target)
+        try:
             if spot.path.endswith("/"):
                 self._enter(parts[-1] if parts else ".", above, spot)
             else:
                 self._take(parts[-1], spot)
-        except OSError as error:
-            raise _failed(self._shown(spot.path), error) from error
         finally:
             os.close(above)
+
+    def _descend(self, parts: list[str]) -> int:
+        """A descriptor of a folder below the top. Raises OSError where one of `parts` is a link by now."""
+        descriptor = os.open(self._top, _FOLDER)
+        for part in parts:
+            try:
+                below = os.open(part, _FOLDER, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = below
+        return descriptor
 
     def _resolve(self, spot: _Spot) -> tuple[str, list[str]]:
         """The real path of what a link names, and its parts from the top. Raises Refused where it leads outside."""
