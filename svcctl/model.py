@@ -360,6 +360,8 @@ class Environment(Model):
     """The table of services.toml that it follows."""
     cloned_from: EnvironmentId | None = None
     expires: str | None = None
+    cli_routes: tuple[str, ...] = ()
+    """Those of `routes` that were added from the command line."""
     lacks: tuple[str, ...] = ()
     """Required names without a value: it is not live."""
     deleted: bool = False
@@ -386,6 +388,67 @@ class Deployment(Model):
 
     ref: str
     nodes: tuple[Node, ...]
+
+
+# ---- differences
+
+How = Literal["added", "removed", "changed"]
+"""Seen from `a`: what only `b` has was added."""
+
+
+class SettingDifference(Model):
+    """One effective name. `old` and `new` are None where that side lacks it, and always for secrets; a binding is a
+    table as services.toml has it."""
+
+    name: str
+    kind: Literal["var", "secret", "binding"]
+    change: How
+    old: Value | None = None
+    new: Value | None = None
+
+
+class FileDifference(Model):
+    path: str
+    change: How
+    old: File | None = None
+    new: File | None = None
+
+
+class StartDifference(Model):
+    """How code starts: one of a manifest's other fields."""
+
+    name: Literal["main", "runtime", "python", "platform"]
+    old: str | None
+    new: str | None
+
+
+class RouteDifference(Model):
+    route: str
+    change: How
+
+
+class Diff(Model):
+    """What turns `a` into `b`, for one service. Each is a reference, or `working tree`."""
+
+    a: str
+    b: str
+    settings: tuple[SettingDifference, ...] = ()
+    routes: tuple[RouteDifference, ...] = ()
+    """Routes belong to environments: two versions of one have the same."""
+    protected: bool | None = None
+    """That of `b`, where it differs."""
+    start: tuple[StartDifference, ...] = ()
+    files: tuple[FileDifference, ...] = ()
+    commits: tuple[LoggedCommit, ...] = ()
+    """Those that only one side has; where the repository does not know both, the two that code was deployed from."""
+    logged: bool = True
+    """Whether `commits` is what the repository says."""
+    compare: str | None = None
+    """Where a hosting site shows the commits between the two."""
+
+    @property
+    def same(self) -> bool:
+        return not (self.settings or self.routes or self.protected is not None or self.start or self.files)
 
 
 # ---- records: what an environment's chain holds besides versions

@@ -83,10 +83,10 @@ def checked(context: Context, name: str, value: Any) -> Value:
 # ---- files
 
 
-def read_pairs(path: Path) -> dict[str, Any]:
+def read_pairs(context: Context, path: Path) -> dict[str, Any]:
     """A .env file (values are text) or a JSON object, told apart by their first character. `-` is standard input."""
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(path) == "-" else context.path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise NotFound(f"there is no file {path}") from None
     except (UnicodeDecodeError, IsADirectoryError) as error:
@@ -156,9 +156,9 @@ def _as_bytes(name: str, text: str) -> bytes:
         raise UsageError(f"{name}: its value is not valid UTF-8") from None
 
 
-def secrets_of(path: Path) -> dict[str, SecretValue]:
+def secrets_of(context: Context, path: Path) -> dict[str, SecretValue]:
     found = {}
-    for name, value in read_pairs(path).items():
+    for name, value in read_pairs(context, path).items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         found[name] = _fit(f"{path}: {name}", _as_bytes(name, text))
     return found
@@ -181,7 +181,7 @@ def for_deploy(
 ) -> tuple[Sealed, ...]:
     """What a deploy sets along: from the file, each name for the services that want it; on a terminal, what is
     missing."""
-    given = secrets_of(context.path(file)) if file else {}
+    given = secrets_of(context, file) if file else {}
     wanted = {service: context.project.services[service].block(environment).secrets for service in services}
     if unknown := sorted(set(given) - {name for names_of in wanted.values() for name in names_of}):
         raise Refused(

@@ -315,6 +315,7 @@ def described(identity: Identity, place: Place) -> Environment:
         head=identity.head,
         protected=identity.protected,
         routes=identity.routes,
+        cli_routes=identity.cli_routes,
         id=identity.id,
         block=identity.block,
         cloned_from=identity.cloned_from,
