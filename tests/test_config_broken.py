@@ -622,6 +622,13 @@ def test_a_broken_file_is_told_all_its_problems_in_its_own_order(text, problems)
     assert said(text) == problems
 
 
+def test_of_very_many_problems_the_first_are_told():
+    with pytest.raises(ConfigError, match=r"k199: unknown key") as raised:
+        load_text("".join(f"k{number} = 1\n" for number in range(50_000)))
+    assert len(raised.value.problems) == 200
+    assert raised.value.hint == "there are more: these are the first"
+
+
 @pytest.mark.parametrize(("line", "problem"), HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_file_is_refused_like_any_other(line, problem):
     assert said(f"{SHOP}{line}\n") == [f"services.toml{problem}"]

@@ -1,19 +1,17 @@
 """services.toml → Project: valid and merged, or every problem at once, in the order of the file."""
 
-import posixpath
-from collections.abc import Iterable
 from pathlib import Path as FilePath
 from typing import NamedTuple
 
 import msgspec
 
 from svcctl import names
-from svcctl.config import file, settings, source
+from svcctl.config import file, neighbours, settings, source
 from svcctl.config.positions import Path, Positions, dotted
 from svcctl.config.settings import Own
-from svcctl.config.table import Problem, Table
+from svcctl.config.table import Problem, Table, TooManyProblems
 from svcctl.errors import ConfigError
-from svcctl.model import Binding, Block, Limits, Project, ServiceFile
+from svcctl.model import Block, Limits, Project, ServiceFile
 
 PROJECT = ("project", "domain", "default_environment", "backend", "python", "limits", "services")
 SERVICE = (
@@ -49,7 +47,12 @@ def load(path: FilePath) -> Project:
 def load_text(text: str, name: str = file.NAME) -> Project:
     content = file.parse(text, name)
     problems: list[Problem] = []
-    project = _project(Table(content, (), problems))
+    try:
+        project = _project(Table(content, (), problems))
+    except TooManyProblems:
+        raise ConfigError(
+            _report(problems, Positions(text), name), hint="there are more: these are the first"
+        ) from None
     if problems:
         raise ConfigError(_report(problems, Positions(text), name))
     return project
@@ -72,7 +75,7 @@ def _project(top: Table) -> Project:
     services = {key: _service(table, around) for key, table in top.table("services").tables()}
     if not top.content.get("services"):
         top.wrong("there is none; add [services.NAME] with its main", "services")
-    _check_neighbours(top, services)
+    neighbours.check(top, services)
     project = Project(
         name=name,
         domain=around.domain,
@@ -170,36 +173,3 @@ def _routes(table: Table, around: _Around) -> tuple[str, ...]:
             table.wrong(f"{route} leads to another place already", "routes", index, see=around.routes[route])
         around.routes.setdefault(route, (*table.path, "routes", index))
     return tuple(route for _, route in routes)
-
-
-def _check_neighbours(top: Table, services: dict[str, ServiceFile]) -> None:
-    """A service bound to may be another project's, so only what looks like a slip is wrong."""
-    for name, service in services.items():
-        for environment, block in ((None, service.base), *service.blocks.items()):
-            table = ("services", name, "environments", environment) if environment else ("services", name)
-            for binding, bound in block.layer.bindings.items():
-                inherited = environment and bound is service.base.layer.bindings.get(binding)
-                if not inherited and (meant := _slip(bound, services)):
-                    top.wrong(
-                        f"there is no service {bound.service} here; did you mean {meant}? "
-                        "(To bind another project's, say its environment)",
-                        *table,
-                        "bindings",
-                        binding,
-                        "service",
-                    )
-
-
-def _slip(bound: Binding, services: Iterable[str]) -> str | None:
-    if not bound.service or bound.environment or bound.service in services:
-        return None
-    return next((name for name in services if _one_letter_apart(bound.service, name)), None)
-
-
-def _one_letter_apart(a: str, b: str) -> bool:
-    """One letter missing, wrong, or swapped with the next. Short names, and `api-v1` and `api-v2`, are two names."""
-    same = len(posixpath.commonprefix((a, b)))
-    x, y = a[same:], b[same:]
-    if min(len(a), len(b)) < 4 or x[:1].isdigit() or y[:1].isdigit():
-        return False
-    return x[1:] == y or x == y[1:] or x[1:] == y[1:] or (x[1::-1], x[2:]) == (y[:2], y[2:])

@@ -105,7 +105,7 @@ def read_optional(table: Table, base: Own) -> tuple[str, ...]:
 
 
 def _near(name: str, known: dict[str, NameKind]) -> str:
-    guess = names.near(name, known)
+    guess = names.near(name, known) if len(known) <= 500 else None  # the search compares with each, slowly
     return f"; did you mean {guess}?" if guess else ""
 
 

@@ -10,6 +10,14 @@ from svcctl.config.positions import Path
 _LENGTH = 1_024
 
 
+_PROBLEMS = 200
+"""Nobody reads more, and each costs a search for its nearest right spelling."""
+
+
+class TooManyProblems(Exception):
+    """Ends the reading of a file that is no services.toml at all."""
+
+
 class Problem(NamedTuple):
     path: Path
     message: str
@@ -35,6 +43,8 @@ class Table:
 
     def wrong(self, message: str, *below: str | int, see: Path | None = None) -> None:
         self.problems.append(Problem((*self.path, *below), message, see))
+        if len(self.problems) == _PROBLEMS:
+            raise TooManyProblems
 
     def only(self, known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
         """Reports each key that is not `known`; `elsewhere` says where the keys of other tables belong."""
