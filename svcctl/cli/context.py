@@ -16,6 +16,7 @@ from svcctl.progress import Progress
 
 if TYPE_CHECKING:
     from svcctl.backend.base import Backend
+    from svcctl.backend.store import Store
 
 STORE = ".svcctl"
 
@@ -74,10 +75,15 @@ class Context:
             raise NotFound(f"there is no services.toml in {self.folder} or above it", next="svcctl init")
         return self.file
 
-    @cached_property
+    @property
     def backend(self) -> "Backend":
         """Raises NotFound where nothing was deployed yet."""
-        return open_backend(self, create=self._create)
+        return self.store
+
+    @cached_property
+    def store(self) -> "Store":
+        """The backend, for what is asked of the folder itself: verify, gc."""
+        return open_store(self, create=self._create)
 
     def new_backend(self) -> "Backend":
         """For commands that may be a project's first: a store that does not exist is made."""
@@ -154,7 +160,7 @@ def backend_location(context: Context) -> str | Path:
     return beside / (said or STORE)
 
 
-def open_backend(context: Context, *, create: bool) -> "Backend":
+def open_store(context: Context, *, create: bool) -> "Store":
     location = backend_location(context)
     if isinstance(location, str):
         raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
