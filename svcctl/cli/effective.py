@@ -1,10 +1,11 @@
 """Settings in effect: services.toml overlaid by what was set from the command line; where each value is from."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from svcctl.backend.base import Backend
+from svcctl.cli import target
 from svcctl.cli.context import Context
 from svcctl.config import Explained
 from svcctl.config.explain import Shadowed
@@ -20,6 +21,7 @@ from svcctl.model import (
     Settings,
     Value,
 )
+from svcctl.names import did_you_mean
 from svcctl.rules import closure
 from svcctl.rules.state import Identity, Place
 
@@ -52,6 +54,18 @@ def stored(context: Context) -> Backend | None:
         return context.backend
     except NotFound:
         return None
+
+
+def chosen(context: Context, option: Sequence[str] | None) -> tuple[str, ...] | None:
+    """-s, each a service of the file or of the store. None: all."""
+    services = target.services(option)
+    if services:
+        backend, project = stored(context), target.project(context)
+        known = {*project.services, *(each.name for each in (backend.services(project.name) if backend else ()))}
+        for name in services:
+            if name not in known:
+                raise NotFound(f"no service {name!r}", hint=did_you_mean(name, known))
+    return services
 
 
 def block_name(service: ServiceFile, name: str, environment: Environment | None) -> str:

@@ -26,7 +26,7 @@ def vars_list(context: Context, env: EnvOption = None, service: ServiceOption = 
 
     These are the vars in effect; what services.toml says by now and was not deployed yet is in `svcctl status`."""
     name = target.environment(context, env)
-    vars = _vars(context, name, target.services(service))
+    vars = _vars(context, name, effective.chosen(context, service))
     context.show({"vars": vars}, _blocks(vars))
 
 
