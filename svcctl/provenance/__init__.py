@@ -11,13 +11,15 @@ allows it, by `commit_of` and `commits_of` alone: a deploy must not lose its com
 from svcctl.provenance.actor import actor
 from svcctl.provenance.branches import branch, environment_name
 from svcctl.provenance.commits import MAX_FILES, commit_of, commits_of
-from svcctl.provenance.history import ahead_behind, is_ancestor, log_between, resolve_commit
+from svcctl.provenance.history import Compared, ahead_behind, ahead_behind_all, is_ancestor, log_between, resolve_commit
 from svcctl.provenance.links import compare_link, public_remote
 
 __all__ = [
     "MAX_FILES",
+    "Compared",
     "actor",
     "ahead_behind",
+    "ahead_behind_all",
     "branch",
     "commit_of",
     "commits_of",

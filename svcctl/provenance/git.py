@@ -5,7 +5,7 @@ A repository's configuration can name programs for nearly everything git does. W
     hooks, fsmonitor            switched off in every call
     aliases, pagers, editors    plumbing commands alone; output is never a terminal
     diff.external, textconv     no call asks git for a text diff
-    gpg (log.showSignature)     `rev-list`, which never checks signatures
+    gpg (log.showSignature)     `rev-list`, which never checks signatures; the one `log` is told not to
     filters (clean, process)    every configured one is set to nothing before git looks at files. So a file behind a
                                 filter (git-lfs) that was touched since git last looked counts as changed
     lazy fetch, ssh, credential no transport is allowed, so a partial or shallow clone answers from what it has
