@@ -49,7 +49,7 @@ def code(context: Context, bundles: Mapping[str, "Bundle"]) -> dict[str, Code]:
     from svcctl import provenance
 
     folder = context.required_file.parent
-    commits = provenance.commits_of(folder, context.environ, {name: _paths(context, name) for name in bundles})
+    commits = provenance.commits_of(folder, context.environ, {name: paths(context, name) for name in bundles})
     services = context.project.services
     return {
         name: Code(digest=built.digest, requires=services[name].requires, commit=commits[name])
@@ -57,7 +57,7 @@ def code(context: Context, bundles: Mapping[str, "Bundle"]) -> dict[str, Code]:
     }
 
 
-def _paths(context: Context, service: str) -> list[Path]:
+def paths(context: Context, service: str) -> list[Path]:
     source = source_of(context.project.services[service])
     return [Path(path) for path in (source.root or ".", *source.with_)]
 
