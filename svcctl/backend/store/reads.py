@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from svcctl import names
 from svcctl.backend.base import Changes, Event, Filter, History
 from svcctl.backend.store.connection import Database, Row
-from svcctl.backend.store.ledger import VERSION_COLUMNS, Ledger, decode_change, decode_record
+from svcctl.backend.store.ledger import VERSION_COLUMNS, Ledger, decode_change, decode_record, marks
 from svcctl.errors import NotFound, UsageError
 from svcctl.model import (
     Change,
@@ -98,7 +98,9 @@ class Reads:
         return self.tagged([found[0]])[0]
 
     def heads(self, project: str, services: Collection[str] | None) -> tuple[Version, ...]:
-        return self.tagged([place.head for place in self.places(project, services) if place.head])
+        return self.tagged(
+            [self.ledger.with_source(place.head) for place in self.places(project, services) if place.head]
+        )
 
     def running(self, commit: str | None, code: str | None) -> tuple[Version, ...]:
         """Versions that laid code of that commit or digest, newest first."""
@@ -117,12 +119,16 @@ class Reads:
                 f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.code = ? AND r.code_since = r.number",  # noqa: S608
                 (each,),
             )
-            found += [self.ledger.version_of(row) for row in laid]
+            found += [self.ledger.version_of(row) for row in laid if self._lives(row[0], row[1])]
         if commit is not None:
             found = [
                 each for each in found if each.code and each.code.commit and each.code.commit.sha.startswith(commit)
             ]
         return self.tagged(sorted(found, key=lambda version: version.change or 0, reverse=True))
+
+    def _lives(self, id: EnvironmentId, number: int) -> bool:
+        identity = self.ledger.identity(id)
+        return identity is not None and not identity.deleted and number > identity.born
 
     def tagged(self, versions: Sequence[Version]) -> tuple[Version, ...]:
         return tuple(self._with_tags(version) for version in versions)
@@ -229,19 +235,22 @@ class Reads:
             )
             found = [self.ledger.version_of(row) for row in rows if ids is None or row[0] in ids]
             versions += sorted((each for each in found if _passes(each, filter)), key=lambda version: version.ref)
-            events += [event for event in self._events("r.change = ?", change) if self._wanted(event, ids)]
+            events += self._events_of(ids, change)
             last = change
         return History(versions=self.tagged(versions), events=tuple(events))
 
-    def _wanted(self, event: Event, ids: list[EnvironmentId] | None) -> bool:
-        if ids is None:
-            return True
-        return event.ref in {identity.ref for id in ids if (identity := self.ledger.identity(id))}
+    def _events_of(self, ids: Collection[EnvironmentId] | None, change: int) -> list[Event]:
+        named = "" if ids is None else f" AND r.environment IN ({marks(ids)})"
+        events = self._events(f"r.change = ?{named}", change, *(ids or ()))
+        return sorted(events, key=lambda event: event.ref)
 
     def _changes_below(self, project: str, below: int, filter: Filter) -> Iterator[int]:
         while rows := self._db.all(
-            "SELECT number, at, actor FROM changes WHERE number < ? AND project = ? ORDER BY number DESC LIMIT ?",
-            (below, project, _BATCH),
+            # A service taken over from another project brings its changes along.
+            "SELECT number, at, actor FROM changes c WHERE number < ? AND (project = ? OR EXISTS "
+            "(SELECT 1 FROM records r JOIN environments e ON e.id = r.environment "
+            "JOIN services s ON s.name = e.service WHERE r.change = c.number AND s.project = ?)) ORDER BY number DESC LIMIT ?",
+            (below, project, project, _BATCH),
         ):
             for number, at, actor in rows:
                 if (filter.since is None or at >= filter.since) and _is_actor(actor, filter):
@@ -252,7 +261,7 @@ class Reads:
         rows = self._db.all(
             "SELECT r.environment, r.digest, r.body, c.number, c.at, c.actor FROM records r "  # noqa: S608
             f"JOIN changes c ON c.number = r.change WHERE r.number IS NULL AND r.environment <> '' AND {where} "
-            "ORDER BY r.change DESC, r.seq DESC LIMIT 1000",
+            "ORDER BY r.change DESC, r.seq DESC",
             parameters,
         )
         return tuple(self._event(row) for row in rows)
@@ -272,11 +281,13 @@ class Reads:
     def changes(self, project: str, filter: Filter, limit: int, cursor: str | None) -> Changes:
         found: list[Change] = []
         for number in self._changes_below(project, _read_cursor(cursor) if cursor else 1 << 62, filter):
+            row = self._db.one("SELECT number, digest, body FROM changes WHERE number = ?", (number,))
+            change = self._change(row) if row else None
+            if change is None or not _is_of_commit(change, filter):
+                continue
             if len(found) == limit:
                 return Changes(changes=tuple(found), next=_write_cursor(found[-1].number or 0))
-            row = self._db.one("SELECT number, digest, body FROM changes WHERE number = ?", (number,))
-            if row:
-                found.append(self._change(row))
+            found.append(change)
         return Changes(changes=tuple(found))
 
     def _change(self, row: Row) -> Change:
@@ -348,12 +359,19 @@ def in_words(entry: Entry) -> str:
 
 
 def _passes(version: Version, filter: Filter) -> bool:
-    commit = version.code.commit.sha if version.code and version.code.commit else ""
     return (
         (filter.since is None or version.at >= filter.since)
         and _is_actor(version.actor, filter)
-        and (filter.commit is None or commit.startswith(filter.commit))
+        and (filter.commit is None or _commit_of(version).startswith(filter.commit))
     )
+
+
+def _is_of_commit(change: Change, filter: Filter) -> bool:
+    return filter.commit is None or any(_commit_of(version).startswith(filter.commit) for version in change.versions)
+
+
+def _commit_of(version: Version) -> str:
+    return version.code.commit.sha if version.code and version.code.commit else ""
 
 
 def _is_actor(actor: str, filter: Filter) -> bool:

@@ -67,7 +67,7 @@ def write(database: Database, ledger: Ledger, plan: Plan, id: str, project: str,
     for step in plan.steps:
         _settle(database, step)
     faults.point("apply.written")
-    return replace(change, number=number, versions=tuple(versions))
+    return replace(change, number=number, versions=tuple(sorted(versions, key=lambda version: version.ref)))
 
 
 def _records(
