@@ -41,6 +41,11 @@ def settings_digest(settings: Settings) -> Digest:
     return digest.of("settings", wire.canonical(settings))
 
 
+def same_but_secrets(one: Settings, other: Settings) -> bool:
+    """Compared as stored: to Python, `true` equals 1."""
+    return settings_digest(without_secrets(one)) == settings_digest(without_secrets(other))
+
+
 def without_secrets(settings: Settings) -> Settings:
     return replace(settings, cli=replace(settings.cli, secrets={}))
 
@@ -140,6 +145,8 @@ class Draft:
         self._born_services[service] = self.project.name
         verb = "created" if owner is None else f"taken over from project {owner}"
         self._step(f"{service}: {verb}", Owned(service=service, project=self.project.name))
+        for place in list(self.places((service,))) if owner else ():
+            self.rehost(place)
         if self.place(service, PRODUCTION) is None:
             self.create(service, PRODUCTION)
 
@@ -269,7 +276,7 @@ class Draft:
         if place.head is None or place.settings is None:
             return Half(digest=name, since=number)
         before = place.head.settings
-        if without_secrets(settings) == without_secrets(place.settings):
+        if name == before.digest or same_but_secrets(settings, place.settings):
             return replace(before, digest=name)
         return Half(digest=name, since=number, under=place.head.number)
 
@@ -374,7 +381,7 @@ class Draft:
                     continue
                 other = taken.setdefault(address, identity)
                 if address not in old and other is identity:
-                    other = self._holder(address) or identity
+                    other = self._holder(address) or self._holder(names.route_host(address)) or identity
                 if other.id != identity.id:
                     raise Refused(
                         f"{address} is taken by {other.ref}",

@@ -19,7 +19,7 @@ from svcctl.commands import RollBack
 from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Code, Half, Model, Restores, Settings, Version
 from svcctl.names import PRODUCTION
-from svcctl.rules.draft import Draft, settings_digest, without_secrets
+from svcctl.rules.draft import Draft, same_but_secrets, settings_digest
 from svcctl.rules.reading import absent, check_one_service, version_at
 from svcctl.rules.settings import bindings_of, describe, refuse_unless_forced
 from svcctl.rules.state import Consent, Place, Plan
@@ -198,8 +198,8 @@ def _code_differs(place: Place, version: Version) -> bool:
 def _settings_differ(command: RollBack, place: Place, settings: Settings) -> bool:
     now = place.settings or Settings()
     if command.restore_secrets:
-        return settings != now
-    return without_secrets(settings) != without_secrets(now)
+        return settings_digest(settings) != settings_digest(now)
+    return not same_but_secrets(settings, now)
 
 
 def _back_to(draft: Draft, place: Place, version: Version, side: Side) -> _Back:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from svcctl import wire
 from svcctl.errors import Refused
 from svcctl.model import Block, Settings
 from svcctl.rules import closure
@@ -69,7 +70,7 @@ def refuse_unless_forced(draft: Draft, problems: list[str], *, hint: str, next: 
 
 def describe(before: Settings | None, after: Settings) -> str | None:
     """`LOG_LEVEL changed, AUTH added`: effective names; then layers that changed without effect."""
-    if before == after:
+    if before is after:
         return None
     old = before or Settings()
     words = [
@@ -91,7 +92,8 @@ def _named(old: Mapping[str, object], new: Mapping[str, object]) -> set[tuple[st
 
 
 def _equal(old: object, new: object) -> bool:
-    return old == new and type(old) is type(new)
+    """As stored: to Python, `true` equals 1."""
+    return wire.canonical(old) == wire.canonical(new)
 
 
 def _hidden(old: Settings, new: Settings) -> list[str]:
@@ -102,7 +104,7 @@ def _hidden(old: Settings, new: Settings) -> list[str]:
         after = getattr(new.file, kind) if new.file else {}
         over = getattr(new.cli, kind)
         for name in sorted(over):
-            if name in getattr(old.cli, kind) and before.get(name) != after.get(name):
+            if name in getattr(old.cli, kind) and not _equal(before.get(name), after.get(name)):
                 says = f"says {_short(after[name])}" if name in after else "says nothing"
                 words.append(f"file now {says} for {name}; override {_short(over[name])} stays")
         for name in sorted(set(over) ^ set(getattr(old.cli, kind))):
