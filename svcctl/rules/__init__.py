@@ -14,6 +14,8 @@ transaction whose snapshot it was made from, is the change.
 from datetime import datetime
 from typing import TYPE_CHECKING, assert_never
 
+from msgspec.structs import replace
+
 from svcctl.rules.state import Plan, Snapshot
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ def plan(state: Snapshot, command: "commands.Command", now: datetime, actor: str
     from svcctl.rules import configure, deploy, environments, identity, promote, rollback
     from svcctl.rules.draft import Draft
 
+    if command.services is not None:
+        # `-s shop -s shop` would plan two versions of one number.
+        command = replace(command, services=tuple(dict.fromkeys(command.services)))
     draft = Draft(state, command, now, actor)
     match command:
         case commands.Deploy():

@@ -115,8 +115,7 @@ def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
     _refuse_clashes(place, settings)
     _refuse_open_secrets(draft, command, place)
     if command.purge and command.unset_secrets:
-        words = f"{place.ref}: older values of {', '.join(command.unset_secrets)} destroyed"
-        place = draft.change(place, words, Purged(names=command.unset_secrets))
+        place = _purge(draft, command, place)
     bound, dangling = bindings_of(draft, place, settings)
     note = describe(place.settings, settings)
     version = draft.next_version(place, code=None, settings=settings, note=note)
@@ -125,6 +124,15 @@ def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
         return []
     draft.append(place, version, settings, f"{place.ref}@{version.number}: {note or 'settings written'}", bound)
     return dangling
+
+
+def _purge(draft: Draft, command: Configure, place: Place) -> Place:
+    stored = draft.state.stored_secrets(place.identity.id)
+    names_of = tuple(name for name in command.unset_secrets if name in stored)
+    if not names_of:
+        return place
+    words = f"{place.ref}: older values of {', '.join(names_of)} destroyed"
+    return draft.change(place, words, Purged(names=names_of))
 
 
 def _overrides(draft: Draft, command: Configure, place: Place, settings: Settings) -> Overrides:

@@ -9,14 +9,17 @@ from svcctl.errors import ConsentNeeded, NotFound, Refused
 from svcctl.model import Block, Code, ServiceFile, Settings
 from svcctl.rules import settings as rules_of_settings
 from svcctl.rules.draft import Draft
+from svcctl.rules.reading import check_tag
 from svcctl.rules.settings import bindings_of, block_of, describe, owns_block
 from svcctl.rules.state import Consent, Keep, Place, Plan
 
 
 def deploy(draft: Draft, command: Deploy) -> Plan:
     services = _services(draft, command)
-    places = _places(draft, command, services)
+    if command.tag is not None:
+        check_tag(command.tag)
     _move_domain(draft, command)
+    places = _places(draft, command, services)
     if not command.settings_only:
         _refuse_protected(draft, places)
     problems: list[str] = []

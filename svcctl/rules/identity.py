@@ -5,7 +5,7 @@ from svcctl.commands import Protect, Route, TagVersion
 from svcctl.errors import NotFound, Refused, UsageError
 from svcctl.model import Protected, Routed, Tagged
 from svcctl.rules.draft import Draft
-from svcctl.rules.reading import absent, check_one_service, number_of
+from svcctl.rules.reading import absent, check_one_service, check_tag, number_of
 from svcctl.rules.settings import block_of, owns_block
 from svcctl.rules.state import Place, Plan
 
@@ -66,8 +66,7 @@ def route(draft: Draft, command: Route) -> Plan:
 
 
 def tag(draft: Draft, command: TagVersion) -> Plan:
-    if wrong := names.check_tag(command.name):
-        raise UsageError(f"tag {command.name!r} {wrong}")
+    check_tag(command.name)
     wanted = reference.parse(command.reference)
     services = [draft.known(wanted.service)] if wanted.service else draft.selected()
     check_one_service(wanted.at, services)

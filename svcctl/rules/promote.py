@@ -125,6 +125,8 @@ def _left_behind(draft: Draft, pairs: list[_Pair]) -> list[str]:
     problems = []
     for pair in pairs:
         place = draft.by_id(pair.target.identity.id) or pair.target
+        if place.head == pair.target.head:
+            continue
         settings = place.settings or Settings()
         for name, binding in sorted(settings.bindings.items()):
             if binding.service is None or binding.service in promoted:

@@ -1,5 +1,6 @@
 """Which version a reference means."""
 
+from svcctl import names
 from svcctl.errors import NotFound, UsageError
 from svcctl.model import Settings, Version
 from svcctl.reference import AsOf, At, Back, Number, Tag, write_at
@@ -32,6 +33,11 @@ def version_at(state: Snapshot, place: Place, at: At | None) -> tuple[Version, S
     return state.version(place.identity.id, number)
 
 
+def check_tag(name: str) -> None:
+    if wrong := names.check_tag(name):
+        raise UsageError(f"tag {name!r} {wrong}")
+
+
 def check_one_service(at: At | None, services: list[str]) -> None:
     """A number means another release in every service."""
     if isinstance(at, Number | Back) and len(services) > 1:
@@ -46,8 +52,8 @@ def absent(identity: Identity, at: At) -> NotFound:
     if identity.head is None:
         return NotFound(f"{identity.ref} has no versions")
     if isinstance(at, Number) and at.number <= identity.born:
-        hint = "that number belongs to an earlier environment of the name, deleted since"
-        next = f"svcctl history {identity.ref} --deleted"
+        hint = "it belongs to an earlier environment of the name, deleted since"
+        next = f"svcctl history {identity.ref}"
         return NotFound(f"{identity.ref} has no version {wanted}", hint=hint, next=next)
     return NotFound(
         f"{identity.ref} has no version {wanted}",

@@ -109,6 +109,9 @@ class Snapshot(Protocol):
     def bound_to(self, service: str) -> Iterable[tuple[Identity, str, Bound]]:
         """Living environments whose head is bound to this service or to environments of it: (who, binding, to what)."""
 
+    def stored_secrets(self, id: EnvironmentId) -> Collection[str]:
+        """Names with values, present or past, that are not destroyed."""
+
     def expired(self, project: str, at: str) -> Iterable[Place]:
         """Living environments whose time to live was over at `at`."""
 

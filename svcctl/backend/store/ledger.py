@@ -153,6 +153,9 @@ class Ledger:
         for identity, name, target, environment in rows:
             yield wire.decode(identity, Identity), name, Bound(service=target, environment=environment)
 
+    def stored_secrets(self, id: EnvironmentId) -> Collection[str]:
+        return {name for (name,) in self._db.all("SELECT DISTINCT name FROM secrets WHERE environment = ?", (id,))}
+
     def expired(self, project: str, at: str) -> Iterable[Place]:
         rows = self._db.all(
             "SELECT e.id FROM environments e JOIN services s ON s.name = e.service "
@@ -192,7 +195,10 @@ class Ledger:
         identity = self.identity(row[0])
         if identity is None:
             raise Damage(f"the environment {row[0]} of a version is missing", next="svcctl verify")
-        version = self._version(row, identity)
+        return self.with_source(self._version(row, identity))
+
+    def with_source(self, version: Version) -> Version:
+        """Heads of places come without: rules have no use for it, and each costs a look-up."""
         return replace(version, source=self._source(version))
 
     def _version(self, row: Row, identity: Identity) -> Version:
