@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
 from scene import Clock, People, Scene
+
 from svcctl.backend.base import Backend
 from svcctl.backend.store import Store
 
