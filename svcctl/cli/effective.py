@@ -4,9 +4,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from msgspec.structs import replace
+
 from svcctl.backend.base import Backend
 from svcctl.cli import target
 from svcctl.cli.context import Context
+from svcctl.cli.output import Cell, Column, Content, Table
 from svcctl.config import Explained
 from svcctl.config.explain import Shadowed
 from svcctl.errors import NotFound
@@ -110,8 +113,8 @@ def overlaid(file: list[Setting], over: Overrides) -> tuple[Setting, ...]:
     for name, binding in over.bindings.items():
         found[name] = _override("binding", name, binding, found.get(name))
     for name in over.secrets:
-        origin = found[name].origin if name in found else OVERRIDE
-        found[name] = Setting(kind="secret", name=name, origin=origin, set=True)
+        listed = found.get(name, Setting(kind="secret", name=name, origin=OVERRIDE))
+        found[name] = replace(listed, set=True)
     order = {"var": 0, "secret": 1, "binding": 2}
     named = sorted(found.values(), key=lambda each: (order[each.kind], each.name))
     return (*named, *(each for each in file if each.kind not in order))
@@ -259,3 +262,33 @@ def _reads_as_json(text: str) -> bool:
     except (json.JSONDecodeError, RecursionError):
         return not text
     return True
+
+
+def table(settings: Sequence[Setting], title: str | None) -> Table:
+    columns: list[str | Column] = ["kind", "name", Column("value", wrap=True), "from", Column("covers", wrap=True)]
+    return Table(columns, [_row(each) for each in settings], title=title, empty="no settings")
+
+
+def _row(each: Setting) -> list[Content]:
+    origin = f"{each.origin} (inherited)" if each.inherited else each.origin
+    covers = f"{words(each.shadows.value)} ({each.shadows.origin})" if each.shadows else ""
+    return [
+        each.kind,
+        each.name,
+        _value(each),
+        Cell(origin, "warn" if each.origin == OVERRIDE else "dim"),
+        Cell(covers, "dim"),
+    ]
+
+
+def _value(each: Setting) -> Content:
+    match each:
+        case Setting(kind="secret", set=True):
+            return Cell("set", "ok")
+        case Setting(kind="secret"):
+            return Cell("missing", "bad")
+        case Setting(value=Binding() as binding, leads_to=str(place)):
+            return f"{binding} → {place}"
+        case Setting(kind="route"):
+            return ""
+    return words(each.value)

@@ -1,0 +1,73 @@
+import csv
+import io
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from svcctl.backend.base import Changes, Filter
+from svcctl.cli import target, times
+from svcctl.cli.context import Context
+from svcctl.cli.options import ActorOption, CursorOption, LimitOption, SinceOption
+from svcctl.cli.output import Block, Column, Content, Note, Table, Verbatim, When, shown
+from svcctl.errors import UsageError
+from svcctl.model import Change
+
+_FORMATS = ("table", "csv")
+_FORMULA = ("=", "+", "-", "@")
+
+
+def audit(
+    context: Context,
+    limit: LimitOption = 50,
+    cursor: CursorOption = None,
+    since: SinceOption = None,
+    actor: ActorOption = None,
+    format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="table or csv.", autocompletion=lambda: list(_FORMATS))
+    ] = "table",
+) -> None:
+    """List every change: who, when, what and why.
+
+    Newest first. Also those that made no version: renames, routes, protection, tags, deletions."""
+    if format not in _FORMATS or (context.json and format != "table"):
+        raise UsageError(f"--format {format}: must be table or csv, and csv does not go with --json")
+    filter = Filter(since=times.since(since, context.now) if since else None, actor=actor)
+    page = context.backend.changes(target.project(context).name, filter=filter, limit=limit, cursor=cursor)
+    if format == "csv":
+        context.show(page, [Verbatim(_csv(page))])
+        context.tell(*_more(page))
+    else:
+        context.show({"changes": page.changes, "next": page.next}, _blocks(page))
+
+
+def _blocks(page: Changes) -> Iterator[Block]:
+    columns: list[str | Column] = ["change", "age", "who", "kind", Column("what", wrap=True)]
+    yield Table(columns, [_row(each) for each in page.changes], empty="no changes yet")
+    yield from _more(page)
+
+
+def _more(page: Changes) -> Iterator[Block]:
+    if page.next:
+        yield Note(f"there is more: svcctl audit --cursor {page.next}")
+
+
+def _row(change: Change) -> list[Content]:
+    what = "; ".join(change.summary) + (f" — {change.message}" if change.message else "")
+    return [f"c{change.number}", When(change.at or ""), change.actor.partition(" <")[0], change.kind, what]
+
+
+def _csv(page: Changes) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["change", "id", "at", "actor", "kind", "summary", "message"])
+    for each in page.changes:
+        cells = [f"c{each.number}", each.id, each.at, each.actor, each.kind, "; ".join(each.summary), each.message]
+        rows.writerow([_cell(cell or "") for cell in cells])
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A spreadsheet would run `=HYPERLINK(…)` that someone wrote into a message."""
+    text = shown(text)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
