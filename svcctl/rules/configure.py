@@ -50,10 +50,10 @@ def configure(draft: Draft, command: Configure) -> Plan:
 
 def _consent(command: Configure) -> Consent | None:
     """Old ciphertexts do not come back."""
-    if not command.purge or not command.unset_secrets:
-        return None
-    names_of = " ".join(command.unset_secrets)
-    return Consent(kind="name", reason=f"destroy every stored value of {names_of}", name=names_of)
+    if command.purge and command.unset_secrets:
+        names_of = " ".join(command.unset_secrets)
+        return Consent(kind="name", reason=f"destroy every stored value of {names_of}", name=names_of)
+    return Consent(kind="yes", reason="--force binds to what does not exist") if command.force else None
 
 
 def _places(draft: Draft, command: Configure) -> list[Place]:
@@ -123,7 +123,12 @@ def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
         draft.note(f"{place.ref}: has these settings already")
         return []
     draft.append(place, version, settings, f"{place.ref}@{version.number}: {note or 'settings written'}", bound)
-    return dangling
+    return [problem for problem in dangling if problem not in _dangling_before(draft, place)]
+
+
+def _dangling_before(draft: Draft, place: Place) -> list[str]:
+    """A binding that leads nowhere already must not stop the next change of a log level."""
+    return bindings_of(draft, place, place.settings)[1] if place.settings else []
 
 
 def _purge(draft: Draft, command: Configure, place: Place) -> Place:

@@ -82,11 +82,11 @@ def create(draft: Draft, command: CreateEnvironment) -> Plan:
     for service in services:
         if service not in draft.project.services:
             draft.known(service)
-        draft.ensure_service(service)
         place = draft.place(service, command.environment)
+        draft.ensure_service(service)
         if place:
             _refuse_or_leave(draft, place, exist_ok=command.exist_ok)
-        else:
+        elif draft.place(service, command.environment) is None:  # a new service has brought its production along
             draft.create(service, command.environment, expires=draft.expiry(command.ttl))
     return draft.plan()
 
