@@ -16,7 +16,7 @@ def require_yes(context: Context, question: str, *, yes: bool, flag: str = "--ye
     if yes:
         return
     if not can_ask(context):
-        raise ConsentNeeded(f"{question}: this needs a yes", hint=f"add {flag}", next=_again(context, flag))
+        raise ConsentNeeded(f"{question}: this needs a yes", hint=f"add {flag}", next=again(context, flag))
     if _ask(f"{question}? [y/N] ").lower() not in ("y", "yes"):
         raise ConsentNeeded("not confirmed; nothing was changed")
 
@@ -25,7 +25,7 @@ def require_name(context: Context, what: str, name: str, *, confirm: str | None)
     """For what cannot be undone. `what` says what happens: `delete the environment staging of 3 services`."""
     if confirm is None and not can_ask(context):
         flag = f"--confirm {name}"
-        raise ConsentNeeded(f"{what}: this needs its name typed", hint=f"add {flag}", next=_again(context, flag))
+        raise ConsentNeeded(f"{what}: this needs its name typed", hint=f"add {flag}", next=again(context, flag))
     typed = confirm if confirm is not None else _ask(f"{what}. Type {name} to go on: ")
     if typed != name:
         raise ConsentNeeded(f"{typed!r} is not {name!r}; nothing was changed", hint=f"--confirm {name}")
@@ -46,7 +46,7 @@ def _ask(question: str) -> str:
     return sys.stdin.readline().strip()
 
 
-def _again(context: Context, flag: str) -> str:
+def again(context: Context, flag: str) -> str:
     """The command as it was typed, and the flag. Options stand before a `--`."""
     from shlex import join
 

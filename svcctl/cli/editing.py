@@ -11,6 +11,7 @@ from pathlib import Path
 
 from svcctl.cli.context import Context
 from svcctl.cli.output import Block, Lines, Note, Success
+from svcctl.errors import NotFound
 from svcctl.model import Model, Project
 
 
@@ -68,6 +69,19 @@ def carry_out(
         next=deploy if edit.changed else None,
     )
     context.show(answer, _blocks(answer, dry_run=dry_run))
+
+
+def removal(change: Callable[[str], str]) -> Callable[[str], str]:
+    """`change` takes something out; what the file does not have may be an override."""
+
+    def attempt(text: str) -> str:
+        try:
+            return change(text)
+        except NotFound as error:
+            known = f"{error.hint}; " if error.hint else ""
+            raise NotFound(error.message, hint=f"{known}what was made with --cli goes with --cli") from error
+
+    return attempt
 
 
 def deploy_of(service: str, environment: str | None) -> str:

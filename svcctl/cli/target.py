@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from svcctl import reference
+from svcctl.cli import consent
 from svcctl.cli.context import Context
 from svcctl.errors import NotFound, UsageError
 from svcctl.model import Project
@@ -81,7 +82,11 @@ def one_service(context: Context, option: str | None) -> str:
     names = sorted(known.services) or [each.name for each in context.backend.services(known.name)]
     if len(names) == 1:
         return names[0]
-    raise UsageError(f"which service? There is {', '.join(names) or 'none'}", hint="choose one with -s")
+    raise UsageError(
+        f"which service? There is {', '.join(names) or 'none'}",
+        hint="choose one with -s",
+        next=consent.again(context, f"-s {names[0]}") if names else None,
+    )
 
 
 def expected(option: Sequence[str] | None) -> dict[str, int | None] | None:

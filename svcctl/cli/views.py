@@ -21,8 +21,8 @@ _DONE = {
     "delete": "deleted",
     "prune": "pruned",
     "protect": "done",
-    "route": "routed",
-    "tag": "tagged",
+    "route": "done",
+    "tag": "done",
     "delete-service": "deleted",
 }
 

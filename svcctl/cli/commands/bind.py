@@ -79,7 +79,8 @@ def _binding(name: str, service: str | None, kv: str | None, bucket: str | None,
         raise UsageError(f"{name!r} {wrong}")
     if sum(each is not None for each in (service, kv, bucket)) != 1:
         raise UsageError(
-            f"what does {name} reach? Say one of --service, --kv and --bucket", next=f"svcctl bind {name} --kv carts"
+            f"what does {name} reach? Say one of --service, --kv and --bucket",
+            hint="the service that gets it is -s",
         )
     for each in (service, kv, bucket, environment):
         if each is not None and (wrong := names.check_name(each)):

@@ -10,6 +10,7 @@ from svcctl.cli.context import Context
 from svcctl.cli.editing import Edit
 from svcctl.cli.mutation import carry_out
 from svcctl.cli.options import DryRunOption, MessageOption, ServiceOption
+from svcctl.cli.output import Note
 from svcctl.commands import CreateEnvironment, new_id
 
 
@@ -47,8 +48,10 @@ def env_create(
     if change:
         if edit:
             edit.write()
-            change = replace(change, notes=(*change.notes, f"services.toml: has a table for {name} now"))
+            change = replace(change, notes=(*change.notes, f"services.toml names {name} now"))
         context.show(change, views.change(change))
+    elif edit:
+        context.tell(Note(f"services.toml would name {name} then"))
 
 
 def _edit(context: Context, name: str, services: Sequence[str] | None) -> Edit | None:

@@ -9,6 +9,7 @@ from svcctl.cli.context import Context
 from svcctl.cli.editing import Edit
 from svcctl.cli.mutation import carry_out
 from svcctl.cli.options import DryRunOption, ExpectOption, MessageOption, ServiceOption
+from svcctl.cli.output import Note
 from svcctl.commands import Rename, new_id
 from svcctl.errors import UsageError
 from svcctl.model import Change
@@ -44,6 +45,8 @@ def env_rename(
     if change:
         change = _with_note(context, change, old, new, edit)
         context.show(change, views.change(change))
+    elif edit and edit.changed:
+        context.tell(Note(f"services.toml would say {new} then"))
 
 
 def _edit(context: Context, old: str, new: str) -> Edit | None:
@@ -58,7 +61,7 @@ def _edit(context: Context, old: str, new: str) -> Edit | None:
 def _with_note(context: Context, change: Change, old: str, new: str, edit: Edit | None) -> Change:
     if edit and edit.changed:
         edit.write()
-        note = f"services.toml: {old} is {new} there too"
+        note = f"services.toml says {new} now"
     elif old in context.project.environments:
         note = f"services.toml still says {old}: write {new} there, or the next deploy to {old} makes it anew"
     else:

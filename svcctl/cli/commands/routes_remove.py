@@ -29,7 +29,7 @@ def routes_remove(
 
         editing.carry_out(
             context,
-            lambda text: remove_routes(text, chosen, environment, patterns),
+            editing.removal(lambda text: remove_routes(text, chosen, environment, patterns)),
             [f"{chosen}/{environment}: route {pattern} removed" for pattern in patterns],
             editing.deploy_of(chosen, environment),
             dry_run=dry_run,

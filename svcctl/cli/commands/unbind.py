@@ -27,7 +27,7 @@ def unbind(
         place = f"{chosen}/{env}" if env else chosen
         editing.carry_out(
             context,
-            lambda text: _without(text, chosen, bindings, env),
+            editing.removal(lambda text: _without(text, chosen, bindings, env)),
             [f"{place}: binding {name} removed" for name in bindings],
             editing.deploy_of(chosen, env),
             dry_run=dry_run,
