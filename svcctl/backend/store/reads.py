@@ -249,7 +249,8 @@ class Reads:
             # A service taken over from another project brings its changes along.
             "SELECT number, at, actor FROM changes c WHERE number < ? AND (project = ? OR EXISTS "
             "(SELECT 1 FROM records r JOIN environments e ON e.id = r.environment "
-            "JOIN services s ON s.name = e.service WHERE r.change = c.number AND s.project = ?)) ORDER BY number DESC LIMIT ?",
+            "JOIN services s ON s.name = e.service WHERE r.change = c.number AND s.project = ?)) "
+            "ORDER BY number DESC LIMIT ?",
             (below, project, project, _BATCH),
         ):
             for number, at, actor in rows:
