@@ -11,7 +11,7 @@ import svcctl
 
 PACKAGE = Path(svcctl.__file__).parent
 ORDER = (
-    ("errors", "text", "progress", "faults"),
+    ("errors", "text", "ages", "progress", "faults"),
     ("names", "digest"),
     ("model",),
     ("reference", "commands"),

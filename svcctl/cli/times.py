@@ -3,11 +3,11 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+from svcctl import ages
 from svcctl.errors import UsageError
 
 _DURATION = re.compile(r"([0-9]{1,6})(s|min|m|h|d|w)")
 _SECONDS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_UNITS = ((60, "s"), (60, "min"), (24, "h"), (7, "day"), (52, "week"))
 
 
 def moment(at: str) -> datetime:
@@ -19,7 +19,7 @@ def ago(at: str, now: datetime) -> str:
     seconds = (now - moment(at)).total_seconds()
     if abs(seconds) < 1:
         return "now"
-    span = _span(abs(seconds))
+    span = ages.span(abs(seconds))
     return f"{span} ago" if seconds > 0 else f"in {span}"
 
 
@@ -49,17 +49,3 @@ def since(text: str, now: datetime) -> str:
 
 def written(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def _span(seconds: float) -> str:
-    count = int(seconds)
-    for size, unit in _UNITS:
-        if count < size:
-            return _counted(count, unit)
-        count //= size
-    return _counted(count, "year")
-
-
-def _counted(count: int, unit: str) -> str:
-    plural = "s" if count != 1 and unit in ("day", "week", "year") else ""
-    return f"{count} {unit}{plural}"

@@ -10,11 +10,12 @@ back.
 """
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Literal
 
 from msgspec.structs import replace
 
-from svcctl import digest, names, reference
+from svcctl import ages, digest, names, reference
 from svcctl.commands import RollBack
 from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Code, Half, Model, Restores, Settings, Version
@@ -273,6 +274,11 @@ def _say_what_stays(draft: Draft, move: _Move, sides: tuple[Side, ...]) -> None:
         code = place.head.code
         laid = place.head if code.since == place.head.number else _stored(draft, place, code.since)[0]
         draft.note(
-            f"{place.ref}: code stays at {digest.short(code.digest)} ({laid.kind} of {laid.at}); "
+            f"{place.ref}: code stays at {digest.short(code.digest)} ({laid.kind} of {_age(draft, laid)} ago); "
             "to undo that: --code-only"
         )
+
+
+def _age(draft: Draft, version: Version) -> str:
+    laid = datetime.fromisoformat(version.at)
+    return ages.span(max(0.0, (draft.now - laid).total_seconds()))
