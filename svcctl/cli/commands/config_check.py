@@ -1,14 +1,24 @@
 from collections.abc import Iterator
 
 from svcctl.cli.context import Context
-from svcctl.cli.output import Block, Success
+from svcctl.cli.output import Block, Success, Table
+from svcctl.config.present import check_present
 from svcctl.model import Project
 
 
 def config_check(context: Context) -> None:
-    """Check services.toml; list all its problems."""
-    context.show({"file": str(context.required_file), "project": context.project}, _fine(context.project))
+    """Check services.toml; list all its problems.
+
+    Its syntax, names and values, and that the files and folders it names are there. Nothing is read from the store."""
+    project = context.project
+    check_present(context.required_file, project)
+    context.show({"file": str(context.required_file), "project": project}, _fine(project))
 
 
 def _fine(project: Project) -> Iterator[Block]:
-    yield Success(f"services.toml is right: project {project.name}, {', '.join(sorted(project.services))}")
+    yield Success(f"services.toml is right: project {project.name}")
+    rows = [
+        [name, service.source.main if service.source else "", ", ".join(sorted(service.blocks))]
+        for name, service in project.services.items()
+    ]
+    yield Table(["service", "main", "environments with a table"], rows)
