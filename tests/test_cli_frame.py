@@ -452,6 +452,17 @@ def test_a_terminal_shows_the_same_with_colours_and_ages(program: Program) -> No
         program.environ = {name: value for name, value in program.environ.items() if name != "NO_COLOR"}
 
 
+def test_a_label_lends_its_colour_to_nothing_beside_it(program: Program) -> None:
+    program.burn("""\
+        from svcctl.cli.output import Fields, Note, Tree
+        context.show(None, [Fields([('head', 12)]), Tree('shop', [Tree('auth')]), Note('left out')])
+    """)
+    assert program.on_terminal("burn") == (
+        0,
+        "\x1b[2mhead:  \x1b[0m12\nshop\n\x1b[2m└── \x1b[0mauth\n\x1b[33mnote: \x1b[0mleft out\n",
+    )
+
+
 def test_a_narrow_terminal_cuts_nothing_and_shows_no_empty_column(program: Program) -> None:
     program.burn("""\
         from svcctl.cli.output import Table

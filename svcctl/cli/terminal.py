@@ -75,13 +75,13 @@ class TerminalOutput:
                 return self._fields(fields)
             case Tree():
                 rows = lines_of(block)
-                return Text("\n").join(Text(branches, "dim") + self._text(label) for branches, label in rows)
+                return Text("\n").join(Text.assemble((branches, "dim"), self._text(label)) for branches, label in rows)
             case Patch(text):
                 return Text("\n").join(_patch_line(line) for line in text.splitlines())
             case Verbatim(text):
                 return Text(text.removesuffix("\n"))
             case Note(text):
-                return Text("note: ", "yellow") + Text(shown(text))
+                return Text.assemble(("note: ", "yellow"), shown(text))
             case Success(text):
                 return Text(shown(text), "green")
             case _:
@@ -101,7 +101,7 @@ class TerminalOutput:
     def _fields(self, fields: Sequence[tuple[str, Content]]) -> RenderableType:
         present = [(f"{label}:", content) for label, content in fields if content is not None]
         wide = max((len(label) for label, _ in present), default=0)
-        rows = [Text(label.ljust(wide) + "  ", "dim") + self._text(content) for label, content in present]
+        rows = [Text.assemble((label.ljust(wide) + "  ", "dim"), self._text(content)) for label, content in present]
         return Text("\n").join(rows)
 
     def _table(self, table: Table) -> RenderableType:
