@@ -126,6 +126,10 @@ def test_an_edit_as_json(shell: Shell) -> None:
             ),
         ),
         (
+            "bind CARTS --kv carts -s shop -m why",
+            "error: --message needs --cli: an edit of services.toml is no change in the store\n",
+        ),
+        (
             "bind 1ST --kv carts -s shop",
             "error: '1ST' must start with a letter or _ and hold only letters, digits and _\n",
         ),

@@ -5,13 +5,13 @@ a change in the store comes with it, the command carries the project as edited a
 between, the same command typed again finds its change done and makes the edit that is missing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from svcctl.cli.context import Context
 from svcctl.cli.output import Block, Lines, Note, Success
-from svcctl.errors import NotFound
+from svcctl.errors import NotFound, UsageError
 from svcctl.model import Model, Project
 
 
@@ -56,9 +56,18 @@ def prepare(context: Context, change: Callable[[str], str]) -> Edit:
 
 
 def carry_out(
-    context: Context, change: Callable[[str], str], sentences: Sequence[str], deploy: str, *, dry_run: bool
+    context: Context,
+    change: Callable[[str], str],
+    sentences: Sequence[str],
+    deploy: str,
+    *,
+    dry_run: bool,
+    only_with_cli: Mapping[str, object],
 ) -> None:
-    """An edit that the next deploy applies."""
+    """An edit that the next deploy applies. `only_with_cli`: options that mean nothing here, and what was given."""
+    for option, given in only_with_cli.items():
+        if given:
+            raise UsageError(f"{option} needs --cli: an edit of services.toml is no change in the store")
     edit = prepare(context, change)
     if not dry_run:
         edit.write()

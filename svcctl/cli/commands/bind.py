@@ -58,6 +58,7 @@ def bind(
             [f"{place}: {name} is bound to {binding}"],
             editing.deploy_of(chosen, env),
             dry_run=dry_run,
+            only_with_cli={"--message": message, "--force": force},
         )
         return
     command = Configure(

@@ -38,6 +38,7 @@ def routes_add(
             [f"{chosen}/{environment}: route {pattern} added" for pattern in patterns],
             editing.deploy_of(chosen, environment),
             dry_run=dry_run,
+            only_with_cli={"--message": message},
         )
         return
     command = Route(

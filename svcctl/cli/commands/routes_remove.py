@@ -33,6 +33,7 @@ def routes_remove(
             [f"{chosen}/{environment}: route {pattern} removed" for pattern in patterns],
             editing.deploy_of(chosen, environment),
             dry_run=dry_run,
+            only_with_cli={"--message": message},
         )
         return
     command = Route(

@@ -31,6 +31,7 @@ def unbind(
             [f"{place}: binding {name} removed" for name in bindings],
             editing.deploy_of(chosen, env),
             dry_run=dry_run,
+            only_with_cli={"--message": message},
         )
         return
     command = Configure(
