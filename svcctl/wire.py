@@ -31,7 +31,7 @@ def full(value: Any) -> Any:
     """Plain dicts and lists with every field of every Struct, also those equal to their default."""
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
-        tag = {config.tag_field: config.tag} if config.tag_field == "kind" else {}
+        tag = {config.tag_field: config.tag} if config.tag_field else {}
         fields = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
         return tag | {encoded: full(getattr(value, name)) for name, encoded in fields}
     if isinstance(value, dict):

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svcctl import faults
 from svcctl.cli import output
 from svcctl.cli.output import Block, Output
 from svcctl.errors import NotFound, Refused
@@ -92,7 +93,9 @@ class Context:
 
     @property
     def pending_folder(self) -> Path:
-        return self.required_file.parent / STORE / "pending"
+        """Beside the store that the command is sent to; for a remote one, beside services.toml."""
+        location = backend_location(self)
+        return (location if isinstance(location, Path) else self.required_file.parent / STORE) / "pending"
 
     @cached_property
     def progress(self) -> Progress:
@@ -131,6 +134,7 @@ class Context:
         self._when_printed.append(callback)
 
     def printed(self) -> None:
+        faults.point("answer.printed")
         for callback in self._when_printed:
             callback()
 

@@ -19,8 +19,8 @@ def ago(at: str, now: datetime) -> str:
     seconds = (now - moment(at)).total_seconds()
     if abs(seconds) < 1:
         return "now"
-    span = ages.span(abs(seconds))
-    return f"{span} ago" if seconds > 0 else f"in {span}"
+    # A time to live of 7 days is "in 7 days", not in 6, a moment after it was given.
+    return f"{ages.span(seconds)} ago" if seconds > 0 else f"in {ages.span(59 - seconds)}"
 
 
 def absolute(at: str) -> str:
