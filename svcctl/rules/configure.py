@@ -112,8 +112,8 @@ def _in_file(place: Place, kind: str, name: str) -> bool:
 def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
     place, settings = first_settings(draft, place)
     settings = replace(settings, cli=_overrides(draft, command, place, settings))
-    _refuse_clashes(place, settings)
     _refuse_open_secrets(draft, command, place)
+    _refuse_clashes(place, settings)
     if command.purge and command.unset_secrets:
         place = _purge(draft, command, place)
     bound, dangling = bindings_of(draft, place, settings)
