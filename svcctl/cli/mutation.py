@@ -50,6 +50,7 @@ def carry_out(
     try:
         plan = backend.plan(command)
         _agree(context, plan, yes=yes, confirm=confirm)
+        faults.point("plan.agreed")
         if plan.steps:
             before(backend)
         change = backend.apply(_planned(replace(command, id=claim.id), plan))
