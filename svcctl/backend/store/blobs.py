@@ -22,7 +22,7 @@ import msgspec
 
 from svcctl import digest, faults, wire
 from svcctl.backend.base import Artifact, Stored, Stream
-from svcctl.backend.store.connection import Database
+from svcctl.backend.store.connection import Database, Row
 from svcctl.backend.store.ledger import marks
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Refused
@@ -61,12 +61,13 @@ class Blobs:
         return frozenset(name for name in wanted if name not in found)
 
     def upload(self, artifact: Artifact, progress: Progress) -> Stored:
-        """Durable when it returns, and safe from gc for its time of grace."""
-        if self._touch(artifact.digest):
-            return Stored(blobs=0, bytes=0)
+        """Durable when it returns, and safe from gc for its time of grace. Blobs that were damaged are stored again."""
         sizes = {file.blob: file.size for file in artifact.manifest.files}
         manifest = digest.of_blob(artifact.content)
-        wanted = self.missing([*sizes, manifest])
+        damaged = self._damaged(artifact.digest, [*sizes, manifest])
+        if not damaged and self._touch(artifact.digest):
+            return Stored(blobs=0, bytes=0)
+        wanted = self.missing([*sizes, manifest]) | damaged
         new = [blob for blob in sizes if blob in wanted and blob != manifest]
         progress.start("storing", sum(sizes[blob] for blob in new))
         with self._new_pack() as pack:
@@ -76,7 +77,7 @@ class Blobs:
             if manifest in wanted:
                 pack.add(manifest, artifact.content)
             pack.finish()
-            self._commit(artifact, manifest, pack)
+            self._commit(artifact, manifest, pack, damaged)
         progress.done()
         return Stored(blobs=len(pack.places), bytes=sum(size for _, size in pack.places.values()))
 
@@ -91,13 +92,30 @@ class Blobs:
             cursor = self._db.execute("UPDATE artifacts SET uploaded = ? WHERE digest = ?", (now, artifact))
             return cursor.rowcount == 1
 
-    def _commit(self, artifact: Artifact, manifest: Digest, pack: "_NewPack") -> None:
+    def _damaged(self, artifact: Digest, blobs: Collection[Digest]) -> frozenset[Digest]:
+        """Those in packs that no longer look as they did, and do not match their names. Without this, one bad file
+        would be taken for stored by every later deploy that holds it too."""
+        rows = self._db.all("SELECT pack FROM artifact_packs WHERE artifact = ?", (artifact,))
+        packs = {name for (name,) in rows} or self._packs_of(blobs)
+        bad = {blob for pack in sorted(packs) if self._changed(pack) for blob, _ in self.check(pack, self._rows(pack))}
+        return frozenset(bad.intersection(blobs))
+
+    def _changed(self, pack: str) -> bool:
+        row = self._db.one("SELECT size, mtime_ns, ctime_ns, inode FROM packs WHERE name = ?", (pack,))
+        return row is None or look_of(self.folder / pack) != Pack(*row)
+
+    def _rows(self, pack: str) -> list[Row]:
+        return self._db.all("SELECT digest, position, size FROM blobs WHERE pack = ?", (pack,))
+
+    def _commit(self, artifact: Artifact, manifest: Digest, pack: "_NewPack", damaged: frozenset[Digest]) -> None:
         blobs = {file.blob for file in artifact.manifest.files} | {manifest}
         size = sum(file.size for file in artifact.manifest.files)
         with self._db.writing():
             if pack.places:
                 known = pack.known()
                 self._db.execute("INSERT INTO packs VALUES (?,?,?,?,?)", (pack.name, *msgspec.structs.astuple(known)))
+                if damaged:
+                    self._replace(damaged, pack.name)
                 self._db.many(
                     "INSERT INTO blobs (digest, pack, position, size) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
                     [(blob, pack.name, *place) for blob, place in pack.places.items()],
@@ -117,14 +135,30 @@ class Blobs:
             faults.point("upload.before-commit")
         faults.point("upload.committed")
 
-    def record_packs(self, artifact: Digest, blobs: Iterable[Digest]) -> None:
-        """Which packs hold the bytes of an artifact."""
+    def _replace(self, damaged: Collection[Digest], pack: str) -> None:
+        """Room for the new rows. Every artifact of the old packs may now lie in the new one as well."""
+        for old in self._packs_of(damaged):
+            self._db.execute(
+                "INSERT INTO artifact_packs SELECT artifact, ? FROM artifact_packs WHERE pack = ? "
+                "ON CONFLICT DO NOTHING",
+                (pack, old),
+            )
+        self._db.many("DELETE FROM blobs WHERE digest = ?", [(blob,) for blob in damaged])
+        self._db.execute("DELETE FROM packs WHERE name NOT IN (SELECT pack FROM blobs) AND name <> ?", (pack,))
+        self._db.execute("DELETE FROM artifact_packs WHERE pack NOT IN (SELECT name FROM packs)")
+
+    def _packs_of(self, blobs: Collection[Digest]) -> set[str]:
         wanted = list(blobs)
         packs: set[str] = set()
         for start in range(0, len(wanted), _LOOKUP):
             part = wanted[start : start + _LOOKUP]
             rows = self._db.all(f"SELECT DISTINCT pack FROM blobs WHERE digest IN ({marks(part)})", part)  # noqa: S608
             packs.update(name for (name,) in rows)
+        return packs
+
+    def record_packs(self, artifact: Digest, blobs: Collection[Digest]) -> None:
+        """Which packs hold the bytes of an artifact."""
+        packs = self._packs_of(blobs)
         self._db.execute("DELETE FROM artifact_packs WHERE artifact = ?", (artifact,))
         self._db.many("INSERT INTO artifact_packs VALUES (?,?)", [(artifact, pack) for pack in sorted(packs)])
 
@@ -154,17 +188,31 @@ class Blobs:
 
     def open(self, blob: Digest) -> Stream:
         """The whole blob is hashed before any of it is handed on."""
-        row = self._db.one("SELECT pack, position, size FROM blobs WHERE digest = ?", (blob,))
-        if row is None:
+        place, wrong = self._found(blob)
+        if place is None:
             raise NotFound(f"no blob {digest.short(blob)} in the store")
-        pack, position, size = row
-        if wrong := self._wrong(pack, position, size, blob):
+        if wrong:
             raise Damage(f"blob {digest.short(blob)} {wrong}", next="svcctl verify")
+        pack, position, size = place
         stream = (self.folder / pack).open("rb")
         stream.seek(position)
         return _Part(stream, size)
 
-    def check(self, pack: str, rows: Iterable[tuple[Digest, int, int]]) -> Iterator[tuple[Digest, str]]:
+    def _found(self, blob: Digest) -> tuple[Row | None, str | None]:
+        """Where it lies, and what is wrong with it. gc may move it between the two: then it is looked for again."""
+        place = self._place(blob)
+        while place:
+            pack, position, size = place
+            wrong = self._wrong(pack, position, size, blob)
+            if wrong is None or (now := self._place(blob)) == place:
+                return place, wrong
+            place = now
+        return None, "is missing"
+
+    def _place(self, blob: Digest) -> Row | None:
+        return self._db.one("SELECT pack, position, size FROM blobs WHERE digest = ?", (blob,))
+
+    def check(self, pack: str, rows: Iterable[Row]) -> Iterator[tuple[Digest, str]]:
         """The blobs of one pack whose bytes do not match their names, and how."""
         for blob, position, size in rows:
             if wrong := self._wrong(pack, position, size, blob):
@@ -244,8 +292,7 @@ class Blobs:
         row = self._db.one("SELECT manifest FROM artifacts WHERE digest = ?", (artifact,))
         blobs = {file.blob: file.path for file in manifest.files} | ({Digest(row[0]): "its manifest"} if row else {})
         for blob, path in blobs.items():
-            place = self._db.one("SELECT pack, position, size FROM blobs WHERE digest = ?", (blob,))
-            wrong = self._wrong(place[0], place[1], place[2], blob) if place else "is missing"
+            _, wrong = self._found(blob)
             if wrong:
                 raise Damage(
                     f"artifact {digest.short(artifact)}: {path}: blob {digest.short(blob)} {wrong}",
@@ -258,9 +305,8 @@ class Blobs:
         packs = [name for (name,) in self._db.all("SELECT pack FROM artifact_packs WHERE artifact = ?", (artifact,))]
         for pack in packs:
             # Another artifact may share the pack: it is good only if all of it is.
-            rows = self._db.all("SELECT digest, position, size FROM blobs WHERE pack = ?", (pack,))
             look = look_of(self.folder / pack)
-            if look and not any(self.check(pack, rows)):
+            if look and not any(self.check(pack, self._rows(pack))):
                 with self._db.writing():
                     self._db.execute(
                         "UPDATE packs SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE name = ?",
@@ -287,10 +333,17 @@ class _NewPack:
 
     def _open(self) -> BinaryIO:
         if self._stream is None:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            descriptor = self._create()
             self._stream = open(descriptor, "wb", buffering=CHUNK)  # noqa: PTH123, SIM115  # closed by `close`
         return self._stream
+
+    def _create(self) -> int:
+        while True:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+            os.close(descriptor)  # gc took it for a leftover, between its creation and its lock
 
     def add(self, blob: Digest, content: bytes) -> None:
         self._open().write(content)

@@ -42,42 +42,49 @@ class _Doomed(Model):
 def sweep(database: Database, blobs: Blobs, *, dry_run: bool, grace: float = GRACE) -> Swept:
     if dry_run:
         with database.reading():
-            return _swept(_unreached(database, blobs, grace), leftovers(database, blobs), dry_run=True)
+            doomed = _unreached(database, blobs, grace)
+        return _swept(doomed, leftovers(database, blobs), dry_run=True)
     with database.writing():
         doomed = _unreached(database, blobs, grace)
         faults.point("gc.marked")
         _forget(database, doomed)
     faults.point("gc.committed")
     _rewrite_thin_packs(database, blobs, {pack for _, pack, _ in doomed.blobs})
-    files = leftovers(database, blobs)
-    removed = tuple(name for name in files if _remove(blobs.folder / name))
+    removed = tuple(name for name in _names(blobs.folder) if _is_left_over(database, blobs.folder / name, remove=True))
     faults.point("gc.unlinked")
     return _swept(doomed, removed, dry_run=False)
 
 
 def leftovers(database: Database, blobs: Blobs) -> tuple[str, ...]:
-    """Files in the folder of packs that hold no blob of any artifact, oldest names first."""
-    known = {name for (name,) in database.all("SELECT DISTINCT pack FROM blobs")}
+    """Files in the folder of packs that hold no blob of any artifact. Not to be asked inside a transaction."""
+    return tuple(name for name in _names(blobs.folder) if _is_left_over(database, blobs.folder / name, remove=False))
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        found = sorted(path.name for path in blobs.folder.iterdir())
+        return sorted(path.name for path in folder.iterdir() if path.is_file())
     except FileNotFoundError:
-        return ()
-    return tuple(name for name in found if name not in known and not _in_use(blobs.folder / name))
+        return []
 
 
-def _in_use(path: Path) -> bool:
-    """Its writer lives and has not said yet what is in it."""
+def _is_left_over(database: Database, path: Path, *, remove: bool) -> bool:
+    """A writer holds the lock until its rows are committed. So only under the lock, and asked then, do the rows say
+    that nobody needs the file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if remove else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        if database.one("SELECT 1 FROM blobs WHERE pack = ? LIMIT 1", (path.name,)):
+            return False
+        if remove:
+            path.unlink(missing_ok=True)
     except BlockingIOError:
-        return True
+        return False
     finally:
         os.close(descriptor)
-    return False
+    return True
 
 
 def _unreached(database: Database, blobs: Blobs, grace: float) -> _Doomed:
@@ -129,11 +136,3 @@ def _rewrite_thin_packs(database: Database, blobs: Blobs, packs: Iterable[str]) 
         )
         if row and row[1] < row[0] * _WORTH:
             blobs.repack(pack)
-
-
-def _remove(path: Path) -> bool:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    return True

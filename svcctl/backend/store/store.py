@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from svcctl import faults, rules
 from svcctl.backend.base import Artifact, Changes, Filter, History, Stored, Stream
@@ -22,7 +22,7 @@ from svcctl.backend.store.ledger import Ledger
 from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.reads import Reads
 from svcctl.digest import Digest
-from svcctl.errors import NotFound, Unreachable
+from svcctl.errors import Damage, NotFound, Unreachable
 from svcctl.model import (
     Change,
     Deployment,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what only mutations and maintenance need is imported by the
     from svcctl.backend.store.verify import Verified
     from svcctl.commands import Command
 
+T = TypeVar("T")
 _POLL = 0.05  # seconds between two looks of `wait`
 
 
@@ -170,12 +171,20 @@ class Store:
             return Reads(self.database).deployment(service, environment)
 
     def manifest(self, code: Digest) -> Manifest:
-        with self.database.reading():
-            return self.blobs.manifest(code)
+        return self._where_it_lies(lambda: self.blobs.manifest(code))
 
     def open_blob(self, blob: Digest) -> Stream:
-        with self.database.reading():
-            return self.blobs.open(blob)
+        return self._where_it_lies(lambda: self.blobs.open(blob))
+
+    def _where_it_lies(self, read: Callable[[], T]) -> T:
+        """gc may move a blob to another pack between the row that names its pack and the pack's opening: then the
+        second look finds it."""
+        try:
+            with self.database.reading():
+                return read()
+        except Damage:
+            with self.database.reading():
+                return read()
 
     # ---- mutations
 

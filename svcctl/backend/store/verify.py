@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from svcctl import digest, wire
 from svcctl.backend.store import gc
@@ -61,15 +62,15 @@ class Verifier:
             since = self._since(expected) if expected else None
             if since and since.startswith("rewritten"):
                 problems.append(f"history is not what {head} was: {since}")
-            return Verified(
+            found = Verified(
                 head=self.head(),
                 changes=len(self._changes),
                 records=self._records,
                 blobs=blobs,
                 problems=tuple(problems),
-                leftovers=gc.leftovers(self._db, self._blobs),
                 since_head=since,
             )
+        return replace(found, leftovers=gc.leftovers(self._db, self._blobs))
 
     # ---- heads
 
