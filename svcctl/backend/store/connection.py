@@ -33,18 +33,35 @@ class Database:
     def in_transaction(self) -> bool:
         return self._sqlite.in_transaction
 
+    def begin_log(self) -> None:
+        """Of a new ledger: from now on readers never wait. SQLite waits for nobody here, so the lock must."""
+        with self._mapped(), self._lock.held():
+            self._sqlite.execute("PRAGMA journal_mode=WAL")
+
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        return self._sqlite.execute(sql, parameters)
+        try:
+            return self._sqlite.execute(sql, parameters)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
 
     def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
-        self._sqlite.executemany(sql, rows)
+        try:
+            self._sqlite.executemany(sql, rows)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
 
     def one(self, sql: str, parameters: Sequence[Any] = ()) -> Row | None:
-        row: Row | None = self._sqlite.execute(sql, parameters).fetchone()
+        try:
+            row: Row | None = self._sqlite.execute(sql, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
         return row
 
     def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        return self._sqlite.execute(sql, parameters).fetchall()
+        try:
+            return self._sqlite.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ from svcctl.errors import Refused
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE store (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+        "INSERT INTO store VALUES ('id', lower(hex(randomblob(16))))",
         "CREATE TABLE projects (name TEXT PRIMARY KEY, domain TEXT NOT NULL)",
         "CREATE TABLE services (name TEXT PRIMARY KEY, project TEXT)",
         """CREATE TABLE environments (
@@ -109,6 +110,8 @@ def migrate(database: Database) -> None:
             f"this store is of schema {found}; this svcctl knows {newest}",
             hint="it was written by a newer svcctl: upgrade this one. The store was not touched",
         )
+    if found == 0:
+        database.begin_log()
     while found < newest:
         with database.writing():
             found = version_of(database)

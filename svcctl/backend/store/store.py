@@ -90,6 +90,7 @@ class Store:
                     f"nothing has been deployed here yet: there is no store in {folder}", next="svcctl deploy"
                 )
             _make(folder)
+            faults.point("store.created")
         return cls(folder, actor, clock, environ)
 
     def close(self) -> None:
@@ -265,22 +266,17 @@ class Store:
 
 
 def _make(folder: Path) -> None:
-    """0700 under any umask, with a `.gitignore` that keeps it out of every repository."""
+    """0700 under any umask, with a `.gitignore` that keeps it out of every repository. An empty ledger comes last: from
+    then on, whoever opens the store goes on with its first migration."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         ignore = folder / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n")
-        for name in ("ledger.db", "lock"):
+        for name in ("lock", "ledger.db"):
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.fchmod(descriptor, 0o600)
             os.close(descriptor)
-        database = Database(folder / "ledger.db", WriteLock(folder / "lock"))
-        database.execute("PRAGMA journal_mode=WAL")
-        migrations.migrate(database)
-        with database.writing():
-            database.execute("INSERT INTO store VALUES ('id', ?) ON CONFLICT DO NOTHING", (os.urandom(16).hex(),))
-        database.close()
     except OSError as error:
         raise Unreachable(f"{folder}: {error.strerror}", hint="is the folder yours, and writable?") from error
