@@ -238,6 +238,19 @@ def test_a_secret_that_no_service_lists_needs_one_named(deployed: Shell, type_in
     assert "shop/staging@2: TOTP added\n" in deployed.done("secrets", "set", "TOTP", "-s", "shop")
 
 
+def test_two_services_that_call_each_other_can_both_be_given_their_secret_first(shell: Shell, type_in: Type) -> None:
+    """Neither could be deployed without its secret."""
+    circle = FILE.replace('main = "shop', 'secrets = ["CARD_KEY"]\nmain = "shop')
+    shell.file.write_text(
+        circle.replace('secrets = ["SIGNING_KEY"]', 'secrets = ["SIGNING_KEY"]\nbindings.SHOP = { service = "shop" }')
+    )
+    for name in ("SIGNING_KEY", "CARD_KEY"):
+        type_in("s3cret")
+        shell.done("secrets", "set", name)
+
+    assert "auth/staging@2: code" in shell.done("deploy")
+
+
 def test_an_empty_value_is_no_secret(deployed: Shell, type_in: Type) -> None:
     type_in("\n")
     said = deployed("secrets", "set", "SIGNING_KEY")

@@ -110,8 +110,8 @@ def _in_file(place: Place, kind: str, name: str) -> bool:
 
 
 def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
-    place, settings = first_settings(draft, place)
-    settings = replace(settings, cli=_overrides(draft, command, place, settings))
+    place, before = first_settings(draft, place)
+    settings = replace(before, cli=_overrides(draft, command, place, before))
     _refuse_open_secrets(draft, command, place)
     _refuse_clashes(place, settings)
     if command.purge and command.unset_secrets:
@@ -123,12 +123,9 @@ def _lay(draft: Draft, command: Configure, place: Place) -> list[str]:
         draft.note(f"{place.ref}: has these settings already")
         return []
     draft.append(place, version, settings, f"{place.ref}@{version.number}: {note or 'settings written'}", bound)
-    return [problem for problem in dangling if problem not in _dangling_before(draft, place)]
-
-
-def _dangling_before(draft: Draft, place: Place) -> list[str]:
-    """A binding that leads nowhere already must not stop the next change of a log level."""
-    return bindings_of(draft, place, place.settings)[1] if place.settings else []
+    # A binding that led nowhere before must not stop the next change of a log level; nor may one of the file stop a
+    # service's first secret, without which it can't be deployed. Deploy asks for it.
+    return [problem for problem in dangling if problem not in bindings_of(draft, place, before)[1]]
 
 
 def _purge(draft: Draft, command: Configure, place: Place) -> Place:
