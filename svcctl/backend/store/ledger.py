@@ -90,7 +90,7 @@ class Ledger:
             "ORDER BY changed DESC LIMIT 1",
             (service, name),
         )
-        return wire.decode(row[0], Identity) if row else None
+        return _identity(row[0]) if row else None
 
     def former(self, service: str, name: str) -> EnvironmentId | None:
         row = self._db.one("SELECT environment FROM former_names WHERE service = ? AND name = ?", (service, name))
@@ -151,7 +151,7 @@ class Ledger:
             (service,),
         )
         for identity, name, target, environment in rows:
-            yield wire.decode(identity, Identity), name, Bound(service=target, environment=environment)
+            yield _identity(identity), name, Bound(service=target, environment=environment)
 
     def stored_secrets(self, id: EnvironmentId) -> Collection[str]:
         return {name for (name,) in self._db.all("SELECT DISTINCT name FROM secrets WHERE environment = ?", (id,))}
@@ -169,7 +169,7 @@ class Ledger:
     def identity(self, id: EnvironmentId) -> Identity | None:
         if id not in self._identities:
             row = self._db.one("SELECT identity FROM environments WHERE id = ?", (id,))
-            self._identities[id] = wire.decode(row[0], Identity) if row else None
+            self._identities[id] = _identity(row[0]) if row else None
         return self._identities[id]
 
     def chain(self, id: EnvironmentId) -> Link:
@@ -230,7 +230,7 @@ class Ledger:
     def _remember(self, row: Row) -> Place:
         id, seq, tip, identity_body, settings_body, *version_row = row
         self._chains[id] = (seq, tip)
-        identity = self._identities[id] = wire.decode(identity_body, Identity)
+        identity = self._identities[id] = _identity(identity_body)
         if version_row[1] is None:
             place = Place(identity=identity)
         else:
@@ -243,8 +243,20 @@ class Ledger:
         return place
 
 
+def _identity(body: bytes) -> Identity:
+    try:
+        return wire.decode(body, Identity)
+    except msgspec.DecodeError as error:
+        raise Damage(f"the row of an environment is unreadable: {error}", next="svcctl verify") from error
+
+
+def is_sound(tag: str, body: object, name: str) -> bool:
+    """Whether stored bytes match their digest. An edit by the database's own shell may have made text of them."""
+    return isinstance(body, bytes) and digest.of(tag, body) == name
+
+
 def decode_record(body: bytes, name: Digest, where: str) -> Record:
-    if digest.of("record", body) != name:
+    if not is_sound("record", body, name):
         raise Damage(f"{where}: the stored record does not match its digest", next="svcctl verify")
     try:
         return wire.decode(body, Record)
@@ -253,13 +265,13 @@ def decode_record(body: bytes, name: Digest, where: str) -> Record:
 
 
 def decode_change(body: bytes, name: Digest, number: int) -> Change:
-    if digest.of("change", body) != name:
+    if not is_sound("change", body, name):
         raise Damage(f"change c{number}: the stored bytes do not match their digest", next="svcctl verify")
     return replace(wire.decode(body, Change), number=number)
 
 
 def _settings(name: Digest, body: bytes | None) -> Settings:
-    if body is None or digest.of("settings", body) != name:
+    if body is None or not is_sound("settings", body, name):
         what = "are missing" if body is None else "do not match their digest"
         raise Damage(f"settings {digest.short(name)} {what}", next="svcctl verify")
     return wire.decode(body, Settings)

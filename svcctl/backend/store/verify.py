@@ -12,16 +12,16 @@ import msgspec
 from msgspec.structs import replace
 
 from svcctl import digest, wire
-from svcctl.backend.store import gc
+from svcctl.backend.store import gc, tables
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database, Row
-from svcctl.backend.store.ledger import STORE_CHAIN
+from svcctl.backend.store.ledger import STORE_CHAIN, is_sound
+from svcctl.backend.store.tables import Replayed
 from svcctl.digest import Digest
 from svcctl.errors import SvcctlError, UsageError
 from svcctl.model import Change, Manifest, Model, Record, Settings, Version
 from svcctl.progress import Progress
 from svcctl.rules.draft import without_secrets
-from svcctl.rules.state import Identity
 
 _MANY = 20  # places named for one damaged blob
 
@@ -47,16 +47,23 @@ class Verifier:
         self._names: dict[str, str] = {}
         self._changes: dict[int, Digest] = {}
         self._settings: dict[str, Settings | None] = {}
+        self._sound: dict[str, Replayed] = {}
         self._records = 0
 
     def run(self, head: str | None) -> Verified:
         with self._db.reading():
-            expected = _parse_head(head) if head else None
+            expected = _parse_head(head) if head is not None else None
             self._names = {
                 id: f"{service}/{name}"
                 for id, service, name in self._db.all("SELECT id, service, name FROM environments")
             }
-            problems = [*self._bad_changes(), *self._bad_settings(), *self._bad_chains(), *self._bad_tables()]
+            problems = [
+                *self._bad_changes(),
+                *self._bad_settings(),
+                *self._bad_chains(),
+                *self._empty_changes(),
+                *self._bad_tables(),
+            ]
             blobs, bad_blobs = self._bad_blobs()
             problems += bad_blobs
             since = self._since(expected) if expected else None
@@ -109,7 +116,7 @@ class Verifier:
                 yield f"change c{expected} is missing"
                 expected += 1
             expected = number + 1
-            if digest.of("change", body) != name:
+            if not is_sound("change", body, name):
                 yield f"change c{number} was altered: its bytes do not match its digest"
                 continue
             change = wire.decode(body, Change)
@@ -118,7 +125,7 @@ class Verifier:
 
     def _bad_settings(self) -> Iterator[str]:
         for name, body in self._db.all("SELECT digest, body FROM settings ORDER BY digest"):
-            sound = digest.of("settings", body) == name
+            sound = is_sound("settings", body, name)
             self._settings[name] = wire.decode(body, Settings) if sound else None
             if not sound:
                 used = self._db.all(
@@ -133,32 +140,42 @@ class Verifier:
         chain = _Chain("", self)
         for row in self._db.execute(
             "SELECT environment, seq, change, number, digest, settings, settings_since, settings_under, code, "
-            "code_since, code_under, body FROM records ORDER BY environment, seq"
+            "code_since, code_under, deployed, restored_settings, body FROM records ORDER BY environment, seq"
         ):
             self._progress.advance(1)
             self._records += 1
             if row[0] != chain.environment:
-                yield from chain.end()
+                yield from self._ended(chain)
                 chain = _Chain(row[0], self)
             yield from chain.next(row)
-        yield from chain.end()
+        yield from self._ended(chain)
         self._progress.done()
         for id, seq in self._db.all(
             "SELECT id, seq FROM environments e WHERE NOT EXISTS (SELECT 1 FROM records r WHERE r.environment = e.id)"
         ):
             yield f"{self._name(id)}: all {seq} records are missing"
 
+    def _empty_changes(self) -> Iterator[str]:
+        for (number,) in self._db.all(
+            "SELECT number FROM changes c "
+            "WHERE NOT EXISTS (SELECT 1 FROM records r WHERE r.change = c.number) ORDER BY number"
+        ):
+            yield f"change c{number} has no records: it was inserted, or they are missing"
+
+    def _ended(self, chain: "_Chain") -> Iterator[str]:
+        for problem in chain.end():
+            chain.sound = False
+            yield problem
+        if chain.sound:
+            self._sound[chain.environment] = chain.replayed
+
     def _name(self, id: str) -> str:
         return "the store's own chain" if id == STORE_CHAIN else self._names.get(id, f"an unknown environment ({id})")
 
     def _bad_tables(self) -> Iterator[str]:
-        for id, service, name, hostname, head, body in self._db.all(
-            "SELECT id, service, name, hostname, head, identity FROM environments ORDER BY service, name"
-        ):
-            identity = wire.decode(body, Identity)
-            found = (identity.id, identity.service, identity.name, identity.hostname)
-            if found != (id, service, name, hostname) or (not identity.deleted and identity.head != head):
-                yield f"{self._name(id)}: its row was altered"
+        yield from tables.altered(self._db, self._sound)
+        if STORE_CHAIN in self._sound:
+            yield from tables.altered_store(self._db, self._sound[STORE_CHAIN])
 
     # ---- blobs
 
@@ -217,6 +234,8 @@ class _Chain:
 
     def __init__(self, environment: str, verifier: Verifier) -> None:
         self.environment = environment
+        self.replayed = Replayed(environment)
+        self.sound = True
         self._verifier = verifier
         self._seq = 0
         self._number = 0
@@ -224,6 +243,11 @@ class _Chain:
         self._halves: dict[int, tuple[str | None, Settings | None]] = {}
 
     def next(self, row: Row) -> Iterator[str]:
+        for problem in self._problems(row):
+            self.sound = False
+            yield problem
+
+    def _problems(self, row: Row) -> Iterator[str]:
         _, seq, change, number, name, *_, body = row
         where = self._where(seq, number)
         if seq != self._seq + 1:
@@ -233,6 +257,7 @@ class _Chain:
         if record is None:
             yield f"{where}: was altered: its bytes do not match its digest"
         else:
+            self.replayed.add(record.entry)
             yield from self._bad_record(where, record, change)
             if isinstance(record.entry, Version):
                 yield from self._bad_version(where, record.entry, row)
@@ -260,7 +285,7 @@ class _Chain:
 
     @staticmethod
     def _decoded(body: bytes, name: str) -> Record | None:
-        if digest.of("record", body) != name:
+        if not is_sound("record", body, name):
             return None
         try:
             return wire.decode(body, Record)
@@ -274,9 +299,11 @@ class _Chain:
             yield f"{where}: its change c{change} is missing or is not the one it was written with"
 
     def _bad_version(self, where: str, version: Version, row: Row) -> Iterator[str]:
-        _, _, _, number, _, settings, settings_since, settings_under, code, code_since, code_under, _ = row
+        number, _, settings, settings_since, settings_under, code, code_since, code_under, deployed, restored, _ = row[
+            3:
+        ]
         found = (version.number, version.settings.digest, version.code.digest if version.code else None)
-        if found != (number, settings, code):
+        if found != (number, settings, code) or _derived(version, code_since) != (deployed, restored):
             yield f"{where}: was altered: its columns do not match its bytes"
         if version.number != self._number + 1:
             yield f"{where}: follows version {self._number}"
@@ -296,6 +323,13 @@ class _Chain:
         laid = self._halves.get(since)
         if laid is None or laid[index] != self._halves[number][index] or (under is not None and not 0 < under < number):
             yield f"{where}: its {side} was altered: it is not the half that version {since} laid"
+
+
+def _derived(version: Version, code_since: int | None) -> tuple[str | None, int | None]:
+    """The columns by which commits and roll backs are found."""
+    commit = version.code.commit if version.code else None
+    laid = version.kind == "deploy" and code_since == version.number
+    return commit.sha if commit and laid else None, version.restores.settings if version.restores else None
 
 
 def _parse_head(text: str) -> tuple[int, str]:
