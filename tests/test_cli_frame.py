@@ -65,6 +65,7 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "acme"
     (folder / "shop").mkdir(parents=True)
     (folder / "services.toml").write_text(PROJECT)
+    (folder / "shop" / "worker.py").write_text("async def fetch(request, env, ctx): ...\n")
     return folder
 
 

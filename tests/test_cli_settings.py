@@ -386,12 +386,7 @@ def test_a_new_binding_shows_where_it_will_lead(deployed: Shell) -> None:
 
 
 def test_config_check_finds_what_is_named_and_not_there(shell: Shell) -> None:
-    assert shell.done("config", "check") == (
-        "services.toml is right: project acme\n"
-        "SERVICE  MAIN            ENVIRONMENTS WITH A TABLE\n"
-        "auth     auth/worker.py  -\n"
-        "shop     shop/worker.py  production\n"
-    )
+    assert shell.done("config", "check") == "services.toml is right: project acme, auth, shop\n"
     (shell.folder / "auth" / "worker.py").unlink()
     shell.file.write_text(FILE.replace('main = "shop/worker.py"', 'main = "shop/worker.py"\nwith = ["common/"]'))
 

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 
 from svcctl.cli.context import Context
-from svcctl.cli.output import Block, Success, Table
+from svcctl.cli.output import Block, Success
 from svcctl.config.present import check_present
 from svcctl.model import Project
 
@@ -16,9 +16,4 @@ def config_check(context: Context) -> None:
 
 
 def _fine(project: Project) -> Iterator[Block]:
-    yield Success(f"services.toml is right: project {project.name}")
-    rows = [
-        [name, service.source.main if service.source else "", ", ".join(sorted(service.blocks))]
-        for name, service in project.services.items()
-    ]
-    yield Table(["service", "main", "environments with a table"], rows)
+    yield Success(f"services.toml is right: project {project.name}, {', '.join(sorted(project.services))}")
