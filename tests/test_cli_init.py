@@ -41,7 +41,7 @@ def test_every_template_checks_and_compiles(shell: Shell, template: str, service
     answer = shell("init", "--name", "acme", "--template", template, "--json").json
     assert (answer["project"], answer["services"], answer["next"]) == ("acme", services, ["svcctl deploy"])
 
-    assert shell.done("config", "check").startswith("services.toml is right: project acme\n")
+    assert shell.done("config", "check").startswith("services.toml is right: project acme, ")
     for path in answer["written"]:
         if path.endswith(".py"):
             ast.parse((shell.folder / path).read_text())
