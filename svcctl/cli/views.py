@@ -39,21 +39,23 @@ def plan(what: Plan) -> Iterator[Block]:
         yield Note(note)
 
 
-def change(what: Change) -> Iterator[Block]:
+def change(what: Change, *, said: Collection[str] = ()) -> Iterator[Block]:
+    """`said` are sentences that stand elsewhere in the answer."""
     if not what.changed:
         yield Success("nothing to do")
     else:
         yield Success(f"{_DONE[what.kind]} in change c{what.number}")
-        yield Lines([f"  {sentence}" for sentence in what.summary])
+        yield Lines([f"  {sentence}" for sentence in what.summary if sentence not in said])
     for note in what.notes:
         yield Note(note)
 
 
 def with_hostnames(context: Context, what: Change, names: Collection[str]) -> Iterator[Block]:
     """A change that put code somewhere ends with where to reach it."""
-    yield from change(what)
     touched = {version.service for version in what.versions} or None
-    yield from hostnames(context.backend.environments(target.project(context).name, touched, names))
+    environments = context.backend.environments(target.project(context).name, touched, names)
+    yield from change(what, said={f"{each.ref}: created at {each.hostname}" for each in environments})
+    yield from hostnames(environments)
 
 
 def rolled_back(what: Change, environment: str, services: Sequence[str]) -> Iterator[Block]:
