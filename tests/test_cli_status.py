@@ -67,11 +67,11 @@ def released(shell: Repository) -> Repository:
 
 def test_before_the_first_deploy_it_shows_what_the_file_names(shell: Repository) -> None:
     assert shell.done("status") == (
-        "SERVICE  ENVIRONMENT  VERSION  AGE  COMMIT  COMPARED  WAITING IN SERVICES.TOML  STATE\n"
-        "auth     staging            -  -    -       -         -                         not deployed\n"
-        "auth     production         -  -    -       -         -                         not deployed\n"
-        "shop     staging            -  -    -       -         -                         not deployed\n"
-        "shop     production         -  -    -       -         -                         not deployed\n"
+        "SERVICE  ENVIRONMENT  VERSION  AGE  COMMIT  COMPARED  WAITING  STATE\n"
+        "auth     staging            -  -    -       -         -        not deployed\n"
+        "auth     production         -  -    -       -         -        not deployed\n"
+        "shop     staging            -  -    -       -         -        not deployed\n"
+        "shop     production         -  -    -       -         -        not deployed\n"
     )
 
 

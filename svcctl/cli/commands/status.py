@@ -26,7 +26,7 @@ def _blocks(found: Sequence[Standing]) -> Iterator[Block]:
         "age",
         Column("commit", wrap=True),
         Column("compared", wrap=True),
-        Column("waiting in services.toml", wrap=True),
+        Column("waiting", wrap=True),
         Column("state", wrap=True),
     ]
     yield Table(columns, [_row(each) for each in found], empty="no services yet")
