@@ -95,8 +95,10 @@ def hostname(service: str, environment: str, domain: str) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """The known name that `name` was probably meant to be: one that it begins, else a similar one."""
+    known = list(known)
+    begun = [each for each in known if len(name) > 1 and each.startswith(name)]
+    found = begun if len(begun) == 1 else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return found[0] if found else None
 
 

@@ -569,7 +569,7 @@ vars = { WHEN = 2026-01-01 }
 >>> 2: default_environment: staging is protected in shop, so `svcctl deploy` could never go there (services.toml:12)
 >>> 5: services.shop.main: ../shop.py leaves the folder of services.toml
 >>> 6: services.shop.secrets[1]: KEY stands here twice
->>> 9: services.shop.bindings.AUTH.env: unknown key; there is service, kv, bucket, environment
+>>> 9: services.shop.bindings.AUTH.env: unknown key; did you mean environment?
 >>> 13: services.shop.environments.staging.vars.WHEN: 2026-01-01 is a date or time; write it as a string, in quotes
 """
 

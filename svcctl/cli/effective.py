@@ -197,7 +197,7 @@ def _unborn(service: str, name: str) -> Identity:
 class Waiting(Model):
     """A difference between services.toml and an environment; the next deploy there ends it."""
 
-    kind: Literal["var", "binding", "secret", "route", "protected", "hostname"]
+    kind: Literal["var", "binding", "secret", "route", "protected"]
     name: str
     change: Literal["added", "changed", "removed", "missing"]
 
