@@ -78,7 +78,7 @@ def test_a_var_covers_the_files_value_until_it_is_unset(deployed: Shell) -> None
         "shop     LOG_LEVEL  debug  override       info\n"
     )
     assert deployed.done("vars", "unset", "LOG_LEVEL") == (
-        "configured in change c4\n  shop/staging@3: LOG_LEVEL changed\nnote: auth/staging: has these settings already\n"
+        "configured in change c4\n  shop/staging@3: LOG_LEVEL changed\n"
     )
     assert "override" not in deployed.done("vars", "list")
 

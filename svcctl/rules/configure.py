@@ -41,7 +41,8 @@ def configure(draft: Draft, command: Configure) -> Plan:
     _refuse_unknown(command, places)
     problems: list[str] = []
     for place in places:
-        problems += _lay(draft, command, place)
+        if _concerns(command, place):
+            problems += _lay(draft, command, place)
     refuse_unless_forced(
         draft, problems, hint="a binding needs what it leads to (--force overrides)", next=command_for_missing(problems)
     )
@@ -103,6 +104,15 @@ def _refuse_unknown(command: Configure, places: list[Place]) -> None:
             known = {key for place in places if place.settings for key in place.settings.secrets}
             if not command.purge:
                 raise NotFound(f"no secret {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
+
+
+def _concerns(command: Configure, place: Place) -> bool:
+    """What only takes names away leaves a service alone that has none of them."""
+    if command.vars or command.bindings or command.secrets or command.purge:
+        return True
+    cli = place.settings.cli if place.settings else Overrides()
+    gone = {*command.unset_vars, *command.unset_bindings, *command.unset_secrets}
+    return bool(gone & {*cli.vars, *cli.bindings, *cli.secrets})
 
 
 def _in_file(place: Place, kind: str, name: str) -> bool:
