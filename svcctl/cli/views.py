@@ -27,6 +27,10 @@ _DONE = {
 }
 
 
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def plan(what: Plan) -> Iterator[Block]:
     """Nothing was done yet."""
     if not what.steps:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from svcctl import digest
-from svcctl.cli import target
+from svcctl.cli import target, views
 from svcctl.cli.context import Context
 from svcctl.cli.options import ReferenceArgument, ServiceOption
 from svcctl.cli.output import Block, Success
@@ -37,6 +37,5 @@ def artifact_get(
 
 
 def _done(version: Version, manifest: Manifest, place: Path) -> Iterator[Block]:
-    count = len(manifest.files)
     code = digest.short(version.code.digest if version.code else "")
-    yield Success(f"{version.ref}: {count} file{'' if count == 1 else 's'} of artifact {code} in {place}")
+    yield Success(f"{version.ref}: {views.counted(len(manifest.files), 'file')} of artifact {code} in {place}")

@@ -1,7 +1,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from svcctl.cli import consent
+from svcctl.cli import consent, views
 from svcctl.cli.context import Context
 from svcctl.cli.options import DryRunOption, YesOption
 from svcctl.cli.output import Block, Lines, Success
@@ -32,7 +32,7 @@ def _blocks(swept: "Swept") -> Iterator[Block]:
         yield Success("nothing to remove")
         return
     counts = [
-        f"{count} {noun}{'' if count == 1 else 's'}"
+        views.counted(count, noun)
         for count, noun in (
             (swept.artifacts, "artifact"),
             (swept.blobs, "blob"),

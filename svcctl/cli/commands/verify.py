@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from svcctl.cli import views
 from svcctl.cli.context import Context
 from svcctl.cli.output import Block, Cell, Fields, Lines, Note, Success
 from svcctl.errors import Damage
@@ -27,10 +28,9 @@ def verify(
     found = context.store.verify(head, context.progress)
     context.show(found, _blocks(found))
     if found.problems:
-        count = len(found.problems)
         raise Damage(
-            f"{count} problem{'' if count == 1 else 's'} found",
-            hint="what is live stays live; restore the store's folder from a backup, or deploy damaged code again",
+            f"{views.counted(len(found.problems), 'problem')} found",
+            hint="restore the store's folder from a backup; bytes of code that is deployed anew are stored again",
         )
 
 
@@ -38,7 +38,8 @@ def _blocks(found: "Verified") -> Iterator[Block]:
     if found.problems:
         yield Lines([Cell(problem, "bad") for problem in found.problems])
     else:
-        yield Success(f"sound: {found.changes} changes, {found.records} records, {found.blobs} blobs")
+        counts = ((found.changes, "change"), (found.records, "record"), (found.blobs, "blob"))
+        yield Success(f"sound: {', '.join(views.counted(*each) for each in counts)}")
     if found.leftovers:
         yield Note(f"left over and needed by nothing: {', '.join(found.leftovers)}; svcctl gc removes them")
     yield Fields([("since the head given", found.since_head), ("head", found.head)])
