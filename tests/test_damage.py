@@ -310,7 +310,7 @@ TAMPERED = {
     "DELETE FROM changes WHERE number = 2": "change c2 is missing",
     "INSERT INTO changes SELECT 18, 'x', project, at, actor, digest, body FROM changes WHERE number = 4": "change c18",
     "UPDATE changes SET number = 99 WHERE number = 2; UPDATE changes SET number = 2 WHERE number = 3; "
-    "UPDATE changes SET number = 3 WHERE number = 99": "shop/production@1: its change c2",
+    "UPDATE changes SET number = 3 WHERE number = 99": "is missing or is not the one it was written with",
     # ---- records
     f"UPDATE records SET body = {OTHER_NAME} WHERE {AT_2}": "shop/production@2: was altered",
     f"UPDATE records SET number = 7 WHERE {AT_5}": "shop/production@7: was altered",
