@@ -6,15 +6,29 @@ SQLite's own busy handler is unfair under many writers; waiting here first, in s
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from svcctl.errors import Unreachable
+from svcctl.errors import Unreachable, UsageError
 
 PATIENCE = 30.0
 """Seconds to wait for another writer."""
+VARIABLE = "SVCCTL_LOCK_TIMEOUT"
+_LONGEST = 86_400.0
+
+
+def patience(environ: Mapping[str, str]) -> float:
+    """In seconds; the variable says another than PATIENCE."""
+    said = environ.get(VARIABLE) or str(PATIENCE)
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST:
+        raise UsageError(f"{VARIABLE}={said}: must be a number of seconds", next=f"unset {VARIABLE}")
+    return seconds
 
 
 class WriteLock:
@@ -61,5 +75,5 @@ class WriteLock:
         holder = os.pread(descriptor, 160, 0).decode("utf-8", "replace").strip() or "another process"
         return Unreachable(
             f"the store is locked by {holder}",
-            hint=f"nothing was changed; waited {self._patience:.0f} s. If that process hangs, end it and try again",
+            hint=f"nothing was changed; waited {self._patience:g} s. If that process hangs, end it and try again",
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from svcctl import faults, rules
 from svcctl.backend.base import Artifact, Changes, Filter, History, Stored, Stream
-from svcctl.backend.store import migrations
+from svcctl.backend.store import lock, migrations
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
 from svcctl.backend.store.ledger import Ledger
@@ -68,10 +68,10 @@ class Store:
         self.folder = folder
         self._actor = actor
         self._clock = clock
-        self.database = Database(folder / "ledger.db", WriteLock(folder / "lock"))
+        self._environ = environ or {}
+        self.database = Database(folder / "ledger.db", WriteLock(folder / "lock", lock.patience(self._environ)))
         migrations.migrate(self.database)
         self.blobs = Blobs(folder / "packs", self.database)
-        self._environ = environ or {}
 
     @classmethod
     def open(
@@ -83,7 +83,8 @@ class Store:
         environ: Mapping[str, str] | None = None,
         create: bool = True,
     ) -> "Store":
-        """A store that does not exist is made, or, with `create` False, NotFound. `environ` may hold the master key."""
+        """A store that does not exist is made, or, with `create` False, NotFound. `environ` may hold the master key and
+        SVCCTL_LOCK_TIMEOUT."""
         if not (folder / "ledger.db").exists():
             if not create:
                 raise NotFound(
