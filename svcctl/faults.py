@@ -22,6 +22,7 @@ POINTS = (
     "apply.committed",
     "gc.marked",
     "gc.committed",
+    "gc.rewritten",
     "gc.unlinked",
     "answer.printed",
 )

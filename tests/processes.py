@@ -149,8 +149,8 @@ class Acme:
         ended = self(*arguments, typed=typed, SVCCTL_FAULT=at)
         assert ended.status == -signal.SIGKILL, f"{arguments} never came to {at}: {ended}"
 
-    def stopped(self, *arguments: str, at: str) -> Running:
-        running = self.start(*arguments, SVCCTL_FAULT=f"{at}:1:STOP")
+    def stopped(self, *arguments: str, at: str, **environ: str) -> Running:
+        running = self.start(*arguments, SVCCTL_FAULT=f"{at}:1:STOP", **environ)
         found = os.waitid(os.P_PID, running.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         assert found is not None
         assert found.si_status == signal.SIGSTOP, f"{arguments} never came to {at}: {running.ended()}"

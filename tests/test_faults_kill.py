@@ -1,12 +1,16 @@
 """Killed with SIGKILL at every named point (I8): the store is in the state before or after, the next command works, and
 the same command typed again is done once."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from msgspec.structs import replace
 from processes import Acme
+
+from svcctl import faults
 
 UPLOAD = ("upload.pack-written", "upload.pack-named", "upload.before-commit", "upload.committed")
 COMMIT = ("apply.locked", "apply.planned", "apply.written", "apply.before-commit", "apply.committed", "answer.printed")
@@ -36,7 +40,7 @@ COMMANDS = (
 )
 CASES = [pytest.param(typed, point, id=f"{typed.words}-{point}") for typed in COMMANDS for point in typed.points]
 CREATION = ("store.created", "migrate.before-commit", "migrate.committed", *CHANGE)
-GC = ("gc.marked", "gc.committed", "gc.unlinked")
+GC = ("gc.marked", "gc.committed", "upload.pack-written", "upload.pack-named", "gc.rewritten", "gc.unlinked")
 DONE = ("apply.committed", "answer.printed")
 
 
@@ -83,6 +87,49 @@ def nothing_is_left(acme: Acme) -> bool:
     assert list(acme.store.glob("pending/*")) == []
     assert list(acme.store.glob("**/*.tmp")) == []
     return True
+
+
+@pytest.mark.parametrize("point", GC)
+def test_a_gc_killed_anywhere_takes_nothing_that_is_needed(point: str, released: Acme, tmp_path: Path):
+    acme = released.copied(tmp_path / "acme")
+    unreached_bytes_and_a_leftover(acme)
+    state = acme.state()
+    assert len(acme.found().leftovers) == 1
+
+    acme.killed("gc", "--yes", at=point)
+    found = acme.found()
+    assert (found.problems, acme.state()) == ((), state)
+    acme.done("rollback", "--yes")
+    acme.done("artifact", "get", "auth/staging", "restored")
+    assert (acme.folder / "restored/worker.py").read_text() == (acme.folder / "auth/worker.py").read_text()
+    assert nothing_is_left(acme)
+    assert unneeded(acme) == 0
+
+
+def unreached_bytes_and_a_leftover(acme: Acme) -> None:
+    """In one pack: a large blob that no version reaches, and a small one that the live version of auth needs."""
+    large = acme.folder / "auth/large.bin"
+    large.write_bytes(bytes(100_000))
+    acme.killed("deploy", "-s", "auth", at="upload.committed")
+    large.unlink()
+    acme.done("deploy", "-s", "auth")
+    acme.killed("deploy", "-s", "shop", at="upload.pack-named")
+    with closing(sqlite3.connect(acme.store / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE artifacts SET uploaded = 0")
+    for path in acme.store.glob("pending/*"):
+        path.unlink()  # nobody types them again
+
+
+def unneeded(acme: Acme) -> int:
+    """Bytes of packs that belong to no blob."""
+    with closing(sqlite3.connect(acme.store / "ledger.db")) as ledger:
+        ((needed,),) = ledger.execute("SELECT sum(size) FROM blobs")
+    return sum(path.stat().st_size for path in acme.store.glob("packs/*")) - int(needed)
+
+
+def test_every_named_point_is_tested():
+    points = {point.partition(":")[0] for typed in COMMANDS for point in typed.points}
+    assert points | {*CREATION, *GC} == set(faults.POINTS)
 
 
 @pytest.mark.parametrize("point", CREATION)

@@ -9,7 +9,6 @@ gc is told to upload again and never names what is gone.
 import fcntl
 import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from svcctl import faults
@@ -49,7 +48,8 @@ def sweep(database: Database, blobs: Blobs, *, dry_run: bool, grace: float = GRA
         faults.point("gc.marked")
         _forget(database, doomed)
     faults.point("gc.committed")
-    _rewrite_thin_packs(database, blobs, {pack for _, pack, _ in doomed.blobs})
+    _rewrite_thin_packs(database, blobs)
+    faults.point("gc.rewritten")
     removed = tuple(name for name in _names(blobs.folder) if _is_left_over(database, blobs.folder / name, remove=True))
     faults.point("gc.unlinked")
     return _swept(doomed, removed, dry_run=False)
@@ -127,12 +127,12 @@ def _swept(doomed: _Doomed, leftovers: tuple[str, ...], *, dry_run: bool) -> Swe
     )
 
 
-def _rewrite_thin_packs(database: Database, blobs: Blobs, packs: Iterable[str]) -> None:
-    for pack in packs:
-        row = database.one(
-            "SELECT p.size, coalesce(sum(b.size), 0) FROM packs p JOIN blobs b ON b.pack = p.name WHERE p.name = ? "
-            "GROUP BY p.size",
-            (pack,),
-        )
-        if row and row[1] < row[0] * _WORTH:
-            blobs.repack(pack)
+def _rewrite_thin_packs(database: Database, blobs: Blobs) -> None:
+    """All that are thin: also those that a gc which was killed had left so."""
+    thin = database.all(
+        "SELECT p.name FROM packs p JOIN blobs b ON b.pack = p.name GROUP BY p.name, p.size "
+        "HAVING sum(b.size) < p.size * ?",
+        (_WORTH,),
+    )
+    for (pack,) in thin:
+        blobs.repack(pack)
