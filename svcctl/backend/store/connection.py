@@ -22,8 +22,12 @@ class Database:
         self._path = path
         with self._mapped():
             self._sqlite = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
-            self._sqlite.execute("PRAGMA synchronous=FULL")
-            self._sqlite.execute("PRAGMA busy_timeout=30000")
+            try:
+                self._sqlite.execute("PRAGMA synchronous=FULL")
+                self._sqlite.execute("PRAGMA busy_timeout=30000")
+            except sqlite3.Error:
+                self.close()
+                raise
 
     def close(self) -> None:
         self._sqlite.close()
@@ -109,7 +113,7 @@ class Database:
                 f"{self._path} is locked", hint="nothing was changed; another program holds the database"
             )
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-            return Unreachable(f"{self._path}: {error}", hint="is the folder yours, and writable?")
+            return Unreachable(f"{self._path}: {error}", hint="is the folder yours and writable?")
         if name.startswith("SQLITE_CONSTRAINT"):
             return Refused(f"another change took it first: {error}", hint="nothing was changed; look, then try again")
         return Damage(f"{self._path}: {error}", next="svcctl verify")

@@ -70,7 +70,11 @@ class Store:
         self._clock = clock
         self._environ = environ or {}
         self.database = Database(folder / "ledger.db", WriteLock(folder / "lock", lock.patience(self._environ)))
-        migrations.migrate(self.database)
+        try:
+            migrations.migrate(self.database)
+        except BaseException:
+            self.database.close()
+            raise
         self.blobs = Blobs(folder / "packs", self.database)
 
     @classmethod
@@ -85,14 +89,20 @@ class Store:
     ) -> "Store":
         """A store that does not exist is made, or, with `create` False, NotFound. `environ` may hold the master key and
         SVCCTL_LOCK_TIMEOUT."""
-        if not (folder / "ledger.db").exists():
-            if not create:
-                raise NotFound(
-                    f"nothing has been deployed here yet: there is no store in {folder}", next="svcctl deploy"
-                )
-            _make(folder)
-            faults.point("store.created")
-        return cls(folder, actor, clock, environ)
+        try:
+            if not (folder / "ledger.db").exists():
+                if not create:
+                    raise NotFound(
+                        f"nothing has been deployed here yet: there is no store in {folder}", next="svcctl deploy"
+                    )
+                _make(folder)
+                faults.point("store.created")
+            return cls(folder, actor, clock, environ)
+        except OSError as error:
+            raise Unreachable(
+                f"{error.filename or folder}: {error.strerror}",
+                hint="is the folder yours and writable, and its disk not full?",
+            ) from error
 
     def close(self) -> None:
         self.database.close()
@@ -269,15 +279,12 @@ class Store:
 def _make(folder: Path) -> None:
     """0700 under any umask, with a `.gitignore` that keeps it out of every repository. An empty ledger comes last: from
     then on, whoever opens the store goes on with its first migration."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
-        ignore = folder / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("*\n")
-        for name in ("lock", "ledger.db"):
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.fchmod(descriptor, 0o600)
-            os.close(descriptor)
-    except OSError as error:
-        raise Unreachable(f"{folder}: {error.strerror}", hint="is the folder yours, and writable?") from error
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    for name in ("lock", "ledger.db"):
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.fchmod(descriptor, 0o600)
+        os.close(descriptor)
