@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,7 +159,9 @@ class Acme:
 
     def short_of_space(self, size: int, *arguments: str) -> Ended:
         """No file may grow beyond `size`, as on a disk that is full there."""
-        return self.start(*arguments, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))).ended()
+        limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+        # Python itself would leave byte code cut short, and every later process would fail to read it.
+        return self.start(*arguments, before=limit, PYTHONDONTWRITEBYTECODE="1").ended()
 
     # ---- what is there
 
