@@ -115,6 +115,8 @@ class Acme:
 
     def environ(self, **more: str) -> dict[str, str]:
         known = {"PATH": os.environ["PATH"], "HOME": str(self.home), "SVCCTL_ACTOR": ADA, "GIT_CONFIG_NOSYSTEM": "1"}
+        # A child whose disk is full would leave half of a byte code file for every later process to stumble over.
+        known["PYTHONDONTWRITEBYTECODE"] = "1"
         return known | more
 
     def start(
