@@ -40,13 +40,12 @@ environments.production.vars.LOG = "warn"
 
 
 class Clock:
-    """Goes on by a second at every look, unless it is set."""
+    """Goes on by a second with every command, unless it is set."""
 
     def __init__(self) -> None:
         self.now = START
 
     def __call__(self) -> datetime:
-        self.now += timedelta(seconds=1)
         return self.now
 
 
@@ -159,6 +158,7 @@ class Scene:
 
     def ask(self, kind: type[commands.Base], **fields: Any) -> Any:
         """The command, not yet sent."""
+        self.clock.now += timedelta(seconds=1)
         return kind(id=commands.new_id(), project=self.project, **fields)
 
     def do(self, kind: type[commands.Base], **fields: Any) -> Change:

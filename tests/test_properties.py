@@ -111,7 +111,7 @@ def test_the_store_and_the_model_agree_at_length(steps: list[Step]) -> None:
         pair.compare_everything()
 
 
-@settings(max_examples=2, phases=[Phase.generate])
+@settings(max_examples=6, phases=[Phase.generate])
 @given(st.lists(step, min_size=200, max_size=200))
 def test_after_two_hundred_commands_every_version_is_what_it_was(steps: list[Step]) -> None:
     with a_pair() as pair:
