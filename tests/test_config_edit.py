@@ -133,6 +133,17 @@ def test_unbind_takes_one_line_out():
     assert changed(ACME, edit.unbind(ACME, "shop", "AUTH")) == ['- AUTH  = { service = "auth" }   # signs people in']
 
 
+def test_unbind_takes_the_last_of_dotted_keys_out():
+    dotted = 'project = "a"\n[services.a]\nmain = "a.py"\n'
+    assert edit.unbind(dotted + 'bindings.A = { service = "a" }\n', "a", "A") == dotted
+
+
+def test_unbind_does_not_take_an_environment_s_only_mention_out():
+    only = 'project = "a"\n[services.a]\nmain = "a.py"\nenvironments.staging.bindings.A = { service = "a" }\n'
+    with pytest.raises(Refused, match="can't edit"):
+        edit.unbind(only, "a", "A", "staging")
+
+
 def test_unbind_of_what_is_not_bound_names_what_is():
     with pytest.raises(NotFound, match=r"^\[services.shop\] has no binding RATE$") as raised:
         edit.unbind(ACME, "shop", "RATE")

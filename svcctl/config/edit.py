@@ -188,10 +188,20 @@ def _edited(text: str, edit: _Edit) -> str:
         _set(wanted, path, value)
     for create in (_create_tables, _create_inline):
         edited = _attempt(plain, edit, create)
-        if edited is not None and tomllib.loads(edited) == wanted:
+        if edited is not None and _with_emptied(tomllib.loads(edited), edit) == wanted:
             return _checked(text, edited)
     by_hand = "; ".join(f"{dotted(path)} = {_shown(value)}" for path, value in edit.items())
     raise Refused("services.toml has a shape that svcctl can't edit", hint=f"please write it yourself: {by_hand}")
+
+
+def _with_emptied(values: dict[str, Any], edit: _Edit) -> dict[str, Any]:
+    """The last dotted key of a table that goes takes its table along; that says the same as an empty one."""
+    for *above, table, _ in (path for path, value in edit.items() if value is _GONE and len(path) > 1):
+        at: Any = values
+        for part in above:
+            at = at.get(part, {})
+        at.setdefault(table, {})
+    return values
 
 
 def _checked(before: str, after: str) -> str:
