@@ -21,12 +21,13 @@ from svcctl.backend.store import Store
 from svcctl.errors import SvcctlError
 from svcctl.model import Code, Half
 
-environments = st.sampled_from(["staging", "production", "pre", "qa"])
+environments = st.sampled_from(["staging", "staging", "production", "production", "pre", "qa"])
+passing = st.sampled_from(["pre", "pre", "qa", "staging", "production"])
 services = st.sampled_from(SERVICES)
 some = st.none() | services
-texts = st.sampled_from(["a1", "a2", "a3"])
+texts = st.integers(1, 9).map("a{}".format)
 values = st.sampled_from(['"info"', '"debug"', "true", "1"])  # JSON: to Python, True equals 1
-points = st.none() | st.sampled_from(["c1", "c2", "c3", "c5", "c8", "v1", "v2"])
+points = st.none() | st.none() | st.sampled_from(["c1", "c2", "c3", "c5", "c8", "v1", "v2"])
 sides = st.sampled_from([("code", "settings"), ("code",), ("settings",)])
 blocks = st.sampled_from(["", "production", "qa"])
 
@@ -34,7 +35,8 @@ deploys = st.fixed_dictionaries(
     {"environment": environments, "code": st.dictionaries(services, texts, min_size=1, max_size=2)}
 )
 step = st.one_of(
-    st.tuples(st.just("deploy"), deploys),
+    st.tuples(st.just("release"), st.dictionaries(services, texts, min_size=1, max_size=2)),
+    st.tuples(st.just("release"), st.dictionaries(services, texts, min_size=1, max_size=2)),
     st.tuples(st.just("deploy"), deploys),
     st.tuples(
         st.just("vars_set"),
@@ -64,15 +66,17 @@ step = st.one_of(
     ),
     st.tuples(
         st.just("rollback"),
-        st.fixed_dictionaries({"environment": environments, "to": st.none(), "sides": sides, "service": some}),
+        st.fixed_dictionaries(
+            {"environment": st.just("production"), "to": st.none(), "sides": sides, "service": st.none()}
+        ),
     ),
     st.tuples(
         st.just("clone"),
-        st.fixed_dictionaries({"source": environments, "at": points, "target": environments, "service": some}),
+        st.fixed_dictionaries({"source": environments, "at": points, "target": passing, "service": some}),
     ),
     st.tuples(st.just("create"), st.fixed_dictionaries({"environment": environments})),
-    st.tuples(st.just("rename"), st.fixed_dictionaries({"old": environments, "new": environments})),
-    st.tuples(st.just("delete"), st.fixed_dictionaries({"environment": environments})),
+    st.tuples(st.just("rename"), st.fixed_dictionaries({"old": passing, "new": passing})),
+    st.tuples(st.just("delete"), st.fixed_dictionaries({"environment": passing})),
     st.tuples(
         st.just("tag"),
         st.fixed_dictionaries({"environment": environments, "at": points, "name": st.sampled_from(["v1", "v2"])}),
@@ -93,7 +97,7 @@ Step = tuple[str, Any]
 
 
 @settings(max_examples=60)
-@given(st.lists(step, min_size=8, max_size=25))
+@given(st.lists(step, min_size=12, max_size=30))
 def test_the_store_and_the_model_agree(steps: list[Step]) -> None:
     with a_pair() as pair:
         for kind, fields in steps:
@@ -131,6 +135,7 @@ class Pair:
         self.fingerprints: dict[str, str] = {}
         self.number = 0
         self._write_file()
+        self.run("deploy", {"environment": "staging", "code": {"auth": "a1", "shop": "a1"}})
 
     def run(self, kind: str, fields: Any) -> None:
         if kind == "clock":
@@ -139,6 +144,10 @@ class Pair:
         if kind == "edit":
             self.model.edit(**fields)
             self._write_file()
+            return
+        if kind == "release":
+            self.run("deploy", {"environment": "staging", "code": fields})
+            self.run("promote", {"source": "staging", "at": None, "target": "production", "service": None})
             return
         asked = self._ask(kind, fields)
         wanted, found = self._wanted(kind, fields), self._found(asked)
