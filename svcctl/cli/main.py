@@ -16,7 +16,7 @@ from svcctl.cli.app import root
 from svcctl.cli.click import NoArgsIsHelpError
 from svcctl.cli.context import Context
 from svcctl.cli.output import shown, write
-from svcctl.errors import BUG, INTERRUPTED, Differences, Refused, SvcctlError
+from svcctl.errors import BUG, INTERRUPTED, Differences, Refused, SvcctlError, UsageError
 
 
 def main() -> NoReturn:
@@ -48,6 +48,7 @@ def _execute(context: Context) -> int:
 
             write(sys.stdout, complete.answer(root(), context))
             return 0
+        _refuse_what_is_no_text(context.arguments)
         with root().make_context("svcctl", list(context.arguments), obj=context) as invocation:
             invocation.command.invoke(invocation)
     except typer.Exit as end:
@@ -56,6 +57,15 @@ def _execute(context: Context) -> int:
         context.close()
     context.printed()
     return 0
+
+
+def _refuse_what_is_no_text(arguments: Sequence[str]) -> None:
+    """Bytes that are not UTF-8 come as lone surrogates, which can be neither stored nor sent."""
+    for number, argument in enumerate(arguments, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"argument {number}, {argument[:60]!r}, is not valid UTF-8") from None
 
 
 def _fail(context: Context, error: Exception) -> int:

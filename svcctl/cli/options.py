@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from svcctl.cli import complete
+from svcctl.text import mask_urls
 
 # ---- which
 
@@ -36,7 +37,16 @@ OptionalReferenceArgument = Annotated[
 
 # ---- how
 
-MessageOption = Annotated[str | None, typer.Option("--message", "-m", metavar="TEXT", help="Why: kept in the history.")]
+
+def _without_credentials(message: str | None) -> str | None:
+    """What is kept in the history is kept for ever: a token in a URL must not be."""
+    return message and mask_urls(message)
+
+
+MessageOption = Annotated[
+    str | None,
+    typer.Option("--message", "-m", metavar="TEXT", help="Why: kept in the history.", callback=_without_credentials),
+]
 MetaOption = Annotated[
     list[str] | None,
     typer.Option("--meta", metavar="KEY=VALUE", help="A note for programs, kept with the version; repeatable."),

@@ -16,6 +16,7 @@ from svcctl.model import Commit
 from svcctl.provenance.branches import branch_of
 from svcctl.provenance.git import Repository, find
 from svcctl.provenance.links import public_remote
+from svcctl.text import mask_urls
 
 MAX_FILES = 50
 _LONGEST = 500
@@ -63,7 +64,7 @@ def _head(repository: Repository, environ: Mapping[str, str]) -> Commit | None:
     return Commit(
         sha=sha,
         branch=branch_of(repository, environ),
-        subject=subject[:_LONGEST],
+        subject=mask_urls(subject)[:_LONGEST],
         author=author[:_LONGEST],
         remote=_remote(repository),
     )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from svcctl.model import LoggedCommit
 from svcctl.provenance.git import Repository, find_trusted
+from svcctl.text import mask_urls
 
 WALK = 5_000
 """Commits that one look walks through at most: about a second."""
@@ -157,4 +158,4 @@ def _is_shallow(repository: Repository) -> bool:
 
 def _logged(line: str) -> LoggedCommit:
     mark, sha, subject, author = line.split("\0")
-    return LoggedCommit(sha=sha, subject=subject, author=author, side="a" if mark == "<" else "b")
+    return LoggedCommit(sha=sha, subject=mask_urls(subject), author=author, side="a" if mark == "<" else "b")
