@@ -76,6 +76,7 @@ class Acme:
         self.folder = folder / "acme"
         self.store = self.folder / ".svcctl"
         self.home = folder / "home"
+        self.program = (sys.executable, "-m", "svcctl")
 
     @classmethod
     def new(cls, folder: Path) -> "Acme":
@@ -129,7 +130,7 @@ class Acme:
     ) -> Running:
         """`before` runs in the child first; `under` is a program to start it with; `typed` comes on standard input."""
         process = subprocess.Popen(
-            [*under, sys.executable, "-m", "svcctl", *arguments],
+            [*under, *self.program, *arguments],
             cwd=self.folder,
             env=self.environ(**environ),
             stdin=subprocess.DEVNULL if typed is None else subprocess.PIPE,

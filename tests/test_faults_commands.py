@@ -54,7 +54,7 @@ IN_A_PROJECT = dict.fromkeys(catalogue.COMMANDS, 0) | {
 """How each ends, when nobody can be asked."""
 
 
-def typed(acme: Acme, command: str) -> list[str]:
+def typed(command: str) -> list[str]:
     return [*command.split(), *ARGUMENTS.get(command, "").split()]
 
 
@@ -79,7 +79,7 @@ def acme(released: Acme, tmp_path: Path) -> Acme:
 @pytest.mark.parametrize("command", catalogue.COMMANDS)
 def test_a_command_in_a_project_asks_nobody_and_answers(command: str, acme: Acme):
     state, changes = acme.state(), acme.changes()
-    ended = with_closed_input(acme, *typed(acme, command), "--json")
+    ended = with_closed_input(acme, *typed(command), "--json")
     assert ended.status == IN_A_PROJECT[command], ended
     assert isinstance(json.loads(ended.out), dict)
     assert "Traceback" not in ended.err
@@ -93,7 +93,7 @@ def test_a_command_in_a_project_asks_nobody_and_answers(command: str, acme: Acme
 def test_a_command_in_an_empty_folder_says_what_is_missing(command: str, acme: Acme, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    ended = with_closed_input(acme, *typed(acme, command), "--json", folder=empty)
+    ended = with_closed_input(acme, *typed(command), "--json", folder=empty)
     document = json.loads(ended.out)
     if command in ("init", "completion", "version"):
         assert ended.status == 0, ended
@@ -105,5 +105,5 @@ def test_a_command_in_an_empty_folder_says_what_is_missing(command: str, acme: A
 
 @pytest.mark.parametrize("command", catalogue.COMMANDS)
 def test_a_command_with_an_option_it_has_not_is_a_usage_error(command: str, acme: Acme):
-    ended = with_closed_input(acme, *typed(acme, command), "--no-such-option", "--json")
+    ended = with_closed_input(acme, *typed(command), "--no-such-option", "--json")
     assert (ended.status, json.loads(ended.out)["error"]["code"]) == (2, "usage")
