@@ -139,3 +139,18 @@ domain = "other.test"
 [services.web]
 main = "web/worker.py"
 """
+
+
+# ---- references
+
+
+def test_a_reference_and_s_that_name_different_services_are_a_usage_error(released: Scene) -> None:
+    released.deploy(shop="a2", auth="b2")
+    for kind, fields in (
+        (commands.Promote, {"source": "auth/staging", "target": "production"}),
+        (commands.Clone, {"source": "auth/staging", "target": "preview"}),
+        (commands.TagVersion, {"reference": "auth/staging", "name": "v1"}),
+    ):
+        with pytest.raises(UsageError, match="auth/staging names service auth; -s names shop"):
+            released.do(kind, services=("shop",), **fields)
+        assert released.do(kind, services=("auth",), **fields).changed

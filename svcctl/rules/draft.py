@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from svcctl import digest, names, wire
 from svcctl.commands import Base
 from svcctl.digest import Digest
-from svcctl.errors import Conflict, NotFound, Refused
+from svcctl.errors import Conflict, NotFound, Refused, UsageError
 from svcctl.model import (
     Block,
     Code,
@@ -28,6 +28,7 @@ from svcctl.model import (
     Version,
 )
 from svcctl.names import PRODUCTION
+from svcctl.reference import Reference
 from svcctl.rules.state import Bound, Consent, Identity, Keep, Place, Plan, Snapshot, Step
 
 DEFAULT_DOMAIN = "localhost"
@@ -108,10 +109,16 @@ class Draft:
     def former(self, service: str, name: str) -> EnvironmentId | None:
         return self.state.former(service, name)
 
-    def selected(self) -> list[str]:
-        """The services that the command acts on, all of them in the store."""
+    def selected(self, reference: Reference | None = None) -> list[str]:
+        """The services that the command acts on, all of them in the store; a reference may name one."""
         if self.command.services is None:
+            if reference and reference.service:
+                return [self.known(reference.service)]
             return list(self.state.services(self.project.name))
+        if reference and reference.service and self.command.services != (reference.service,):
+            raise UsageError(
+                f"{reference} names service {reference.service}; -s names {', '.join(self.command.services)}"
+            )
         return [self.known(service) for service in self.command.services]
 
     def known(self, service: str) -> str:

@@ -23,7 +23,7 @@ from svcctl.rules.state import Consent, Keep, Place, Plan
 def clone(draft: Draft, command: Clone) -> Plan:
     _check_new(command.target)
     source = reference.parse(command.source)
-    services = [draft.known(source.service)] if source.service else draft.selected()
+    services = draft.selected(source)
     check_one_service(source.at, services)
     sources = {place.identity.service: place for place in draft.places(services, source.environment)}
     if not sources:

@@ -68,7 +68,7 @@ def route(draft: Draft, command: Route) -> Plan:
 def tag(draft: Draft, command: TagVersion) -> Plan:
     check_tag(command.name)
     wanted = reference.parse(command.reference)
-    services = [draft.known(wanted.service)] if wanted.service else draft.selected()
+    services = draft.selected(wanted)
     check_one_service(wanted.at, services)
     places = list(draft.places(services, wanted.environment))
     if not places:

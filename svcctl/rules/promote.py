@@ -44,7 +44,7 @@ def _pairs(draft: Draft, command: Promote) -> list[_Pair]:
             f"{command.target} can't be promoted to itself",
             next=f"svcctl rollback {command.target} --to VERSION",
         )
-    services = [draft.known(source.service)] if source.service else draft.selected()
+    services = draft.selected(source)
     check_one_service(source.at, services)
     sources = {place.identity.service: place for place in draft.places(services, source.environment)}
     if not sources:
