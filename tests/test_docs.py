@@ -20,7 +20,7 @@ CHANGING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "DIGEST"),
     (re.compile(r"\b[0-9a-f]{40}\b"), "COMMIT"),
     (re.compile(r"\b[0-9a-f]{7,8}\b"), "SHORT"),
-    (re.compile(r"\b[0-9]+ s ago\b"), "A MOMENT AGO"),
+    (re.compile(r"\b[0-9]+ s (ago|before)\b"), "A MOMENT AGO"),
     (re.compile(r" +"), " "),
 )
 

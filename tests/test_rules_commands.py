@@ -154,3 +154,11 @@ def test_a_reference_and_s_that_name_different_services_are_a_usage_error(releas
         with pytest.raises(UsageError, match="auth/staging names service auth; -s names shop"):
             released.do(kind, services=("shop",), **fields)
         assert released.do(kind, services=("auth",), **fields).changed
+
+
+def test_a_change_that_was_not_made_yet_is_no_place_to_go_back_to(scene: Scene) -> None:
+    scene.deploy("staging", shop="a1")
+    scene.deploy("staging", shop="a2")
+
+    with pytest.raises(NotFound, match="c99"):
+        scene.rollback("staging", to="c99")

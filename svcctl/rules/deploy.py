@@ -18,7 +18,7 @@ def deploy(draft: Draft, command: Deploy) -> Plan:
     services = _services(draft, command)
     if command.tag is not None:
         check_tag(command.tag)
-    _move_domain(draft, command)
+    moving = _move_domain(draft)
     places = _places(draft, command, services)
     if not command.settings_only:
         _refuse_protected(draft, places)
@@ -31,6 +31,8 @@ def deploy(draft: Draft, command: Deploy) -> Plan:
         )
     for problem in problems:
         draft.note(f"forced: {problem}")
+    if moving and not command.move_domain:
+        raise moving  # after every refusal: a question comes last
     return draft.plan(Consent(kind="yes", reason="--force overrides the checks of a deploy") if command.force else None)
 
 
@@ -49,20 +51,20 @@ def _places(draft: Draft, command: Deploy, services: list[str]) -> list[Place]:
     return [draft.ensure(service, command.environment) for service in services]
 
 
-def _move_domain(draft: Draft, command: Deploy) -> None:
-    """Hostnames follow the file's domain in the same change, with a yes."""
-    wanted = draft.project.domain
-    if wanted is None or wanted == draft.domain:
-        return
-    if not command.move_domain:
-        raise ConsentNeeded(
-            f"services.toml says domain {wanted!r}, but the project's hostnames are under {draft.domain!r}",
-            hint="the hostnames of every service and environment of the project would move at once",
-            next="svcctl deploy --move-domain",
-        )
+def _move_domain(draft: Draft) -> ConsentNeeded | None:
+    """Hostnames follow the file's domain in the same change, with a yes: what to say where there is none."""
+    old, wanted = draft.domain, draft.project.domain
+    if wanted is None or wanted == old:
+        return None
     draft.set_domain(wanted)
-    for place in draft.places(draft.state.services(draft.project.name)):
+    moved = list(draft.places(draft.state.services(draft.project.name)))
+    for place in moved:
         draft.rehost(place)
+    return ConsentNeeded(
+        f"services.toml says domain {wanted!r}, but the project's hostnames are under {old!r}",
+        hint=f"the hostnames of {len(moved)} environments would move at once",
+        next="svcctl deploy --move-domain",
+    )
 
 
 def _refuse_protected(draft: Draft, places: list[Place]) -> None:

@@ -98,7 +98,7 @@ class Snapshot(Protocol):
     def tags(self, id: EnvironmentId, number: int) -> Sequence[str]: ...
 
     def as_of(self, id: EnvironmentId, change: int) -> int | None:
-        """The newest version made by that change or an earlier one."""
+        """The newest version made by that change or an earlier one; None too where there was no such change yet."""
 
     def last_settings_rollback(self, id: EnvironmentId) -> int | None:
         """The newest version by which a roll back brought older settings back."""

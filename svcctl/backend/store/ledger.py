@@ -124,8 +124,8 @@ class Ledger:
     def as_of(self, id: EnvironmentId, change: int) -> int | None:
         row = self._db.one(
             "SELECT number FROM records WHERE environment = ? AND number IS NOT NULL AND change <= ? "
-            "ORDER BY seq DESC LIMIT 1",
-            (id, change),
+            "AND EXISTS (SELECT 1 FROM changes WHERE number = ?) ORDER BY seq DESC LIMIT 1",
+            (id, change, change),
         )
         return row[0] if row else None
 

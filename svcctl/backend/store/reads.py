@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -95,11 +95,12 @@ class Reads:
         found = self.ledger.version(place.identity.id, number)
         if found is None:
             raise NotFound(f"{place.ref}@{number} is missing from the ledger", next="svcctl verify")
-        return self.tagged([found[0]])[0]
+        return self._tagged(place.identity.id, found[0])
 
     def heads(self, project: str, services: Collection[str] | None) -> tuple[Version, ...]:
-        return self.tagged(
-            [self.ledger.with_source(place.head) for place in self.places(project, services) if place.head]
+        places = [place for place in self.places(project, services) if place.head]
+        return tuple(
+            self._tagged(place.identity.id, self.ledger.with_source(place.head)) for place in places if place.head
         )
 
     def running(self, commit: str | None, code: str | None) -> tuple[Version, ...]:
@@ -119,27 +120,24 @@ class Reads:
                 f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.code = ? AND r.code_since = r.number",  # noqa: S608
                 (each,),
             )
-            found += [self.ledger.version_of(row) for row in laid if self._lives(row[0], row[1])]
+            found += self._versions([row for row in laid if self._lives(row[0], row[1])])
         if commit is not None:
             found = [
                 each for each in found if each.code and each.code.commit and each.code.commit.sha.startswith(commit)
             ]
-        return self.tagged(sorted(found, key=lambda version: version.change or 0, reverse=True))
+        return tuple(sorted(found, key=lambda version: version.change or 0, reverse=True))
 
     def _lives(self, id: EnvironmentId, number: int) -> bool:
         identity = self.ledger.identity(id)
         return identity is not None and not identity.deleted and number > identity.born
 
-    def tagged(self, versions: Sequence[Version]) -> tuple[Version, ...]:
-        return tuple(self._with_tags(version) for version in versions)
+    def _versions(self, rows: Iterable[Row]) -> list[Version]:
+        """Rows of VERSION_COLUMNS, whole."""
+        return [self._tagged(row[0], self.ledger.version_of(row)) for row in rows]
 
-    def _with_tags(self, version: Version) -> Version:
-        rows = self._db.all(
-            "SELECT t.name FROM tags t JOIN records r ON r.environment = t.environment AND r.number = t.number "
-            "WHERE r.environment = (SELECT environment FROM records WHERE digest = ?) AND t.number = ? ORDER BY t.name",
-            (version.digest, version.number),
-        )
-        return replace(version, tags=tuple(name for (name,) in rows)) if rows else version
+    def _tagged(self, id: EnvironmentId, version: Version) -> Version:
+        tags = self.ledger.tags(id, version.number)
+        return replace(version, tags=tuple(tags)) if tags else version
 
     # ---- history
 
@@ -192,7 +190,7 @@ class Reads:
             if not batch:
                 break
             for row in batch:
-                version = self.ledger.version_of(row)
+                (version,) = self._versions([row])
                 if not _passes(version, filter):
                     continue
                 if len(versions) == limit:
@@ -205,7 +203,7 @@ class Reads:
         events = self._events(
             "r.environment = ? AND r.change >= ? AND r.change < ?", id, lowest, self._until(id, below)
         )
-        return History(versions=self.tagged(versions), next=after, events=events)
+        return History(versions=tuple(versions), next=after, events=events)
 
     def _until(self, id: EnvironmentId, below: int | None) -> int:
         """Events newer than this page's versions stand on the page before."""
@@ -225,7 +223,7 @@ class Reads:
         for change in self._changes_below(project, below, filter):
             if len(versions) >= limit:
                 return History(
-                    versions=self.tagged(versions),
+                    versions=tuple(versions),
                     next=_write_cursor(last or 0) if last else None,
                     events=tuple(events),
                 )
@@ -233,11 +231,11 @@ class Reads:
                 f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.change = ? AND r.number IS NOT NULL",  # noqa: S608
                 (change,),
             )
-            found = [self.ledger.version_of(row) for row in rows if ids is None or row[0] in ids]
+            found = self._versions(row for row in rows if ids is None or row[0] in ids)
             versions += sorted((each for each in found if _passes(each, filter)), key=lambda version: version.ref)
             events += self._events_of(ids, change)
             last = change
-        return History(versions=self.tagged(versions), events=tuple(events))
+        return History(versions=tuple(versions), events=tuple(events))
 
     def _events_of(self, ids: Collection[EnvironmentId] | None, change: int) -> list[Event]:
         named = "" if ids is None else f" AND r.environment IN ({marks(ids)})"
@@ -297,8 +295,8 @@ class Reads:
             f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.change = ? AND r.number IS NOT NULL",  # noqa: S608
             (number,),
         )
-        versions = sorted((self.ledger.version_of(each) for each in rows), key=lambda version: version.ref)
-        return replace(decode_change(body, name, number), versions=self.tagged(versions))
+        versions = sorted(self._versions(rows), key=lambda version: version.ref)
+        return replace(decode_change(body, name, number), versions=tuple(versions))
 
 
 class _Living:

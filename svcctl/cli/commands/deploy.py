@@ -34,7 +34,7 @@ def deploy(
     ] = None,
     adopt: Annotated[bool, typer.Option("--adopt", help="Take services over from another project.")] = False,
     move_domain: Annotated[
-        bool, typer.Option("--move-domain", help="Move hostnames under the file's new domain.")
+        bool, typer.Option("--move-domain", help="Move hostnames under the file's new domain; --yes does too.")
     ] = False,
     force: ForceOption = False,
     expect: ExpectOption = None,
@@ -59,7 +59,7 @@ def deploy(
         meta=target.meta(meta),
         secrets=values.for_deploy(context, chosen, environment, secrets_file, ask=not (settings_only or dry_run)),
         adopt=adopt,
-        move_domain=move_domain,
+        move_domain=move_domain or yes,
         message=message,
         force=force,
         expect=target.expected(expect),
