@@ -157,7 +157,7 @@ def test_a_reference_and_s_that_name_different_services_are_a_usage_error(releas
 
 
 def test_a_change_that_was_not_made_yet_is_no_place_to_go_back_to(scene: Scene) -> None:
-    scene.deploy("staging", shop="a1")
+    scene.deploy("staging", auth="b1", shop="a1")
     scene.deploy("staging", shop="a2")
 
     with pytest.raises(NotFound, match="c99"):
