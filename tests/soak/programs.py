@@ -1,0 +1,21 @@
+"""What soak needs and `make test` does without."""
+
+import os
+import shutil
+
+import pytest
+
+PROGRAMS = {
+    "strace": "faults at every system call",
+    "faketime": "clocks that are wrong",
+    "mount": "small disks",
+}
+
+
+def needs(program: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is missing: {PROGRAMS[program]} are not tested (apt-get install {program})")
+
+
+def faults_wanted() -> int:
+    return int(os.environ.get("SVCCTL_SOAK", "1000"))
