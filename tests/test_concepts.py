@@ -26,7 +26,7 @@ from svcctl import commands, config, reference
 from svcctl.backend.base import Backend
 from svcctl.errors import NotFound, SvcctlError
 from svcctl.model import Binding, Change, Settings, Version
-from svcctl.rules.draft import settings_digest, without_secrets
+from svcctl.rules.halves import settings_digest, without_secrets
 
 PAGE = Path(__file__).parent.parent / "docs" / "concepts.md"
 ERRORS = ("refused", "not found", "conflict", "usage", "consent", "next: ")

@@ -6,10 +6,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from svcctl import digest, names, wire
+from svcctl import digest, names
 from svcctl.commands import Base
 from svcctl.digest import Digest
-from svcctl.errors import Conflict, NotFound, Refused, UsageError
+from svcctl.errors import NotFound, Refused, UsageError
 from svcctl.model import (
     Block,
     Code,
@@ -29,6 +29,8 @@ from svcctl.model import (
 )
 from svcctl.names import PRODUCTION
 from svcctl.reference import Reference
+from svcctl.rules import checks
+from svcctl.rules.halves import lay_code, lay_settings
 from svcctl.rules.state import Bound, Consent, Identity, Keep, Place, Plan, Snapshot, Step
 
 DEFAULT_DOMAIN = "localhost"
@@ -36,19 +38,6 @@ DEFAULT_DOMAIN = "localhost"
 
 def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def settings_digest(settings: Settings) -> Digest:
-    return digest.of("settings", wire.canonical(settings))
-
-
-def same_but_secrets(one: Settings, other: Settings) -> bool:
-    """Compared as stored: to Python, `true` equals 1."""
-    return settings_digest(without_secrets(one)) == settings_digest(without_secrets(other))
-
-
-def without_secrets(settings: Settings) -> Settings:
-    return replace(settings, cli=replace(settings.cli, secrets={}))
 
 
 class Draft:
@@ -71,7 +60,7 @@ class Draft:
         self._before: dict[EnvironmentId, Identity | None] = {}
         self._born_services: dict[str, str] = {}
         self._domain = state.domain(self.project.name)
-        self._check_expected()
+        checks.expected(state, command)
 
     # ---- looking
 
@@ -255,7 +244,7 @@ class Draft:
         (a roll back takes halves off)."""
         number = place.identity.last + 1
         if halves is None:
-            halves = self._settings_half(place, settings, number), self._code_half(place, code, number)
+            halves = lay_settings(place, settings, number), lay_code(place, code, number)
         return Version(
             number=number,
             kind=self.kind,
@@ -267,25 +256,6 @@ class Draft:
             meta=self.command.meta,
             **facts,
         )
-
-    @staticmethod
-    def _code_half(place: Place, code: Code | None, number: int) -> Code | None:
-        before = place.head.code if place.head else None
-        if code is None:
-            return before
-        if code.same(before):
-            return before
-        return replace(code, since=number, under=place.head.number if place.head and before else None)
-
-    @staticmethod
-    def _settings_half(place: Place, settings: Settings, number: int) -> Half:
-        name = settings_digest(settings)
-        if place.head is None or place.settings is None:
-            return Half(digest=name, since=number)
-        before = place.head.settings
-        if name == before.digest or same_but_secrets(settings, place.settings):
-            return replace(before, digest=name)
-        return Half(digest=name, since=number, under=place.head.number)
 
     def keep_secret(self, keep: Keep) -> None:
         self._secrets.append(keep)
@@ -328,11 +298,11 @@ class Draft:
 
     def plan(self, consent: Consent | None = None) -> Plan:
         before = {id: identity for id, identity in self._before.items() if id in self._places}
-        self._check_addresses()
+        checks.addresses(self, self._places.values(), self._before)
         expect = {
             (known or self._places[id].identity).ref: known.head if known else None for id, known in before.items()
         }
-        self._check_foreseen(expect)
+        checks.foreseen(command=self.command, touched=expect)
         return Plan(
             kind=self.kind,
             actor=self.actor,
@@ -359,56 +329,3 @@ class Draft:
         self, sentence: str, entry: Entry, id: EnvironmentId | None = None, settings: Settings | None = None
     ) -> None:
         self._steps.append(Step(sentence=sentence, entry=entry, environment=id, settings=settings))
-
-    def _check_expected(self) -> None:
-        for ref, number in (self.command.expect or {}).items():
-            service, _, name = ref.partition("/")
-            place = next(iter(self.state.places((service,), (name,))), None)
-            now = place.identity.head if place else None
-            if now != number:
-                raise Conflict(
-                    _moved(ref, number, place), hint="nothing was changed; look, then type the command again"
-                )
-
-    def _check_foreseen(self, expect: dict[str, int | None]) -> None:
-        if self.command.planned and (unforeseen := sorted(set(expect) - set(self.command.expect or {}))):
-            raise Conflict(
-                f"{', '.join(unforeseen)} would change too, which was not so when this was planned",
-                hint="nothing was changed; look, then type the command again",
-            )
-
-    def _check_addresses(self) -> None:
-        taken: dict[str, Identity] = {}
-        for place in self._places.values():
-            identity = place.identity
-            before = self._before[identity.id]
-            old = {before.hostname, *before.routes} if before and not before.deleted else set()
-            for address in () if identity.deleted else (identity.hostname, *identity.routes):
-                if address is None:
-                    continue
-                other = taken.setdefault(address, identity)
-                if address not in old and other is identity:
-                    other = self._holder(address) or self._holder(names.route_host(address)) or identity
-                if other.id != identity.id:
-                    raise Refused(
-                        f"{address} is taken by {other.ref}",
-                        hint=f"{identity.ref} can have it once {other.ref} has given it up; nothing is taken over",
-                    )
-
-    def _holder(self, address: str) -> Identity | None:
-        id = self.state.holder(address)
-        place = self.by_id(id) if id else None
-        if place is None or place.identity.deleted:
-            return None
-        still = address == place.identity.hostname or address in place.identity.routes
-        return place.identity if still else None
-
-
-def _moved(ref: str, expected: int | None, place: Place | None) -> str:
-    was = "no version" if expected is None else f"version {expected}"
-    if place is None:
-        return f"{ref} is gone; it was at {was} when this was planned"
-    if place.head is None:
-        return f"{ref} has no version now; it was at {was} when this was planned"
-    head = place.head
-    return f"{ref} moved from {was} to version {head.number}: {head.kind} by {head.actor} at {head.at}"

@@ -20,7 +20,8 @@ from svcctl.commands import RollBack
 from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Code, Half, Model, Restores, Settings, Version
 from svcctl.names import PRODUCTION
-from svcctl.rules.draft import Draft, same_but_secrets, settings_digest
+from svcctl.rules.draft import Draft
+from svcctl.rules.halves import same_but_secrets, settings_digest
 from svcctl.rules.reading import absent, check_one_service, version_at
 from svcctl.rules.settings import bindings_of, describe, refuse_unless_forced
 from svcctl.rules.state import Consent, Place, Plan

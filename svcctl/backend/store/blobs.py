@@ -9,14 +9,11 @@ taken for what was hashed when they were stored; once they differ, every blob of
 version may run it. So promote, roll back and clone cost the same for one file and for ten thousand.
 """
 
-import fcntl
 import hashlib
-import os
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -24,24 +21,14 @@ from svcctl import digest, faults, wire
 from svcctl.backend.base import Artifact, Stored, Stream
 from svcctl.backend.store.connection import Database, Row
 from svcctl.backend.store.ledger import marks
+from svcctl.backend.store.packs import CHUNK, NewPack, Pack, Part, look_of
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Refused
 from svcctl.model import Manifest
 from svcctl.progress import SILENT, Progress
 
-CHUNK = 1 << 20
-_SUFFIX = ".pack"
 _LOOKUP = 500  # blobs asked for in one statement
 _FRESH = 600.0  # seconds after which an upload of what is there already counts as new for gc's grace
-
-
-class Pack(msgspec.Struct, frozen=True):
-    """What a pack file looked like when its bytes were last known to be good."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
 
 
 class Blobs:
@@ -107,7 +94,7 @@ class Blobs:
     def _rows(self, pack: str) -> list[Row]:
         return self._db.all("SELECT digest, position, size FROM blobs WHERE pack = ?", (pack,))
 
-    def _commit(self, artifact: Artifact, manifest: Digest, pack: "_NewPack", damaged: frozenset[Digest]) -> None:
+    def _commit(self, artifact: Artifact, manifest: Digest, pack: "NewPack", damaged: frozenset[Digest]) -> None:
         blobs = {file.blob for file in artifact.manifest.files} | {manifest}
         size = sum(file.size for file in artifact.manifest.files)
         with self._db.writing():
@@ -163,9 +150,9 @@ class Blobs:
         self._db.many("INSERT INTO artifact_packs VALUES (?,?)", [(artifact, pack) for pack in sorted(packs)])
 
     @contextmanager
-    def _new_pack(self) -> Iterator["_NewPack"]:
+    def _new_pack(self) -> Iterator["NewPack"]:
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        pack = _NewPack(self.folder)
+        pack = NewPack(self.folder)
         try:
             yield pack
         except BaseException:
@@ -196,7 +183,7 @@ class Blobs:
         pack, position, size = place
         stream = (self.folder / pack).open("rb")
         stream.seek(position)
-        return _Part(stream, size)
+        return Part(stream, size)
 
     def _found(self, blob: Digest) -> tuple[Row | None, str | None]:
         """Where it lies, and what is wrong with it. gc may move it between the two: then it is looked for again."""
@@ -312,107 +299,3 @@ class Blobs:
                         "UPDATE packs SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE name = ?",
                         (*msgspec.structs.astuple(look), pack),
                     )
-
-
-def look_of(path: Path | str) -> Pack | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116  # once per service of a promote; a Path costs more than the call
-    except OSError:
-        return None
-    return Pack(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-
-
-class _NewPack:
-    def __init__(self, folder: Path) -> None:
-        self.name = os.urandom(16).hex() + _SUFFIX
-        self.places: dict[Digest, tuple[int, int]] = {}
-        self._folder = folder
-        self._path = folder / f"{self.name}.tmp"
-        self._stream: BinaryIO | None = None
-        self._position = 0
-
-    def _open(self) -> BinaryIO:
-        if self._stream is None:
-            descriptor = self._create()
-            self._stream = open(descriptor, "wb", buffering=CHUNK)  # noqa: PTH123, SIM115  # closed by `close`
-        return self._stream
-
-    def _create(self) -> int:
-        while True:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-            os.close(descriptor)  # gc took it for a leftover, between its creation and its lock
-
-    def add(self, blob: Digest, content: bytes) -> None:
-        self._open().write(content)
-        self._placed(blob, len(content))
-
-    def copy(self, source: Stream, blob: Digest, size: int, progress: Progress) -> None:
-        target, hasher, copied = self._open(), hashlib.sha256(), 0
-        while part := source.read(CHUNK):
-            hasher.update(part)
-            target.write(part)
-            copied += len(part)
-            progress.advance(len(part))
-        if copied != size or hasher.hexdigest() != blob:
-            name = getattr(source, "name", None)
-            raise Refused(
-                f"{name or 'a file'} changed while it was being read",
-                hint="nothing was changed; type the command again",
-            )
-        self._placed(blob, size)
-
-    def _placed(self, blob: Digest, size: int) -> None:
-        self.places[blob] = (self._position, size)
-        self._position += size
-
-    def finish(self) -> None:
-        if self._stream is None:
-            return
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        faults.point("upload.pack-written")
-        final = self._folder / self.name
-        self._path.rename(final)
-        self._path = final
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        faults.point("upload.pack-named")
-
-    def known(self) -> Pack:
-        look = look_of(self._path)
-        if look is None or look.size != self._position:
-            raise Refused(f"{self._path} vanished while it was being written", hint="nothing was changed")
-        return look
-
-    def discard(self) -> None:
-        if self._stream is not None:
-            self._path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        if self._stream is not None:
-            stream, self._stream = self._stream, None
-            # What could not be written stays in the buffer of a full disk; the file is gone already.
-            stream.raw.close() if hasattr(stream, "raw") else stream.close()
-
-
-class _Part:
-    """A stretch of an open file, as a file."""
-
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream = stream
-        self._left = size
-
-    def read(self, size: int = -1) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
-        part = self._stream.read(wanted)
-        self._left -= len(part)
-        return part
-
-    def close(self) -> None:
-        self._stream.close()

@@ -20,6 +20,7 @@ from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
 from svcctl.backend.store.ledger import Ledger
 from svcctl.backend.store.lock import WriteLock
+from svcctl.backend.store.pages import Pages
 from svcctl.backend.store.reads import Reads
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Unreachable
@@ -160,15 +161,15 @@ class Store:
         self, project: str, reference: Reference | None = None, *, filter: Filter, limit: int, cursor: str | None = None
     ) -> History:
         with self.database.reading():
-            return Reads(self.database).history(project, reference, filter, limit, cursor)
+            return Pages(self.database).history(project, reference, filter, limit, cursor)
 
     def change(self, id: str) -> Change | None:
         with self.database.reading():
-            return Reads(self.database).change(id)
+            return Pages(self.database).change(id)
 
     def changes(self, project: str, *, filter: Filter, limit: int, cursor: str | None = None) -> Changes:
         with self.database.reading():
-            return Reads(self.database).changes(project, filter, limit, cursor)
+            return Pages(self.database).changes(project, filter, limit, cursor)
 
     def running(self, *, commit: str | None = None, code: str | None = None) -> tuple[Version, ...]:
         with self.database.reading():
@@ -221,7 +222,7 @@ class Store:
         with self.database.writing():
             faults.point("apply.locked")
             if self.database.one("SELECT 1 FROM changes WHERE id = ?", (command.id,)):
-                done = Reads(self.database).change(command.id)
+                done = Pages(self.database).change(command.id)
                 assert done is not None  # the row was there in this transaction  # noqa: S101
                 return done
             ledger = Ledger(self.database)

@@ -21,7 +21,7 @@ from svcctl.digest import Digest
 from svcctl.errors import SvcctlError, UsageError
 from svcctl.model import Change, Manifest, Model, Record, Settings, Version
 from svcctl.progress import Progress
-from svcctl.rules.draft import without_secrets
+from svcctl.rules.halves import without_secrets
 
 _MANY = 20  # places named for one damaged blob
 

@@ -1,0 +1,76 @@
+"""What no plan may do, whatever its command: overlook that a head moved, or take what another environment holds."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Protocol
+
+from svcctl import names
+from svcctl.commands import Base
+from svcctl.errors import Conflict, Refused
+from svcctl.model import EnvironmentId
+from svcctl.rules.state import Identity, Place, Snapshot
+
+_LOOK = "nothing was changed; look, then type the command again"
+
+
+class Holders(Protocol):
+    """A draft, as the check of addresses sees it."""
+
+    @property
+    def state(self) -> Snapshot: ...
+
+    def by_id(self, id: EnvironmentId) -> Place | None: ...
+
+
+def expected(state: Snapshot, command: Base) -> None:
+    """Raises Conflict, saying who moved it, if a head is not the one that the command carries."""
+    for ref, number in (command.expect or {}).items():
+        service, _, name = ref.partition("/")
+        place = next(iter(state.places((service,), (name,))), None)
+        now = place.identity.head if place else None
+        if now != number:
+            raise Conflict(_moved(ref, number, place), hint=_LOOK)
+
+
+def foreseen(command: Base, touched: Collection[str]) -> None:
+    """Raises Conflict if a planned command would touch what its plan did not."""
+    if command.planned and (unforeseen := sorted(set(touched) - set(command.expect or {}))):
+        raise Conflict(f"{', '.join(unforeseen)} would change too, which was not so when this was planned", hint=_LOOK)
+
+
+def addresses(draft: Holders, places: Iterable[Place], before: Mapping[EnvironmentId, Identity | None]) -> None:
+    """Raises Refused if a hostname or route is another's. One given up in the same change is free."""
+    taken: dict[str, Identity] = {}
+    for place in places:
+        identity = place.identity
+        known = before[identity.id]
+        old = {known.hostname, *known.routes} if known and not known.deleted else set()
+        for address in () if identity.deleted else (identity.hostname, *identity.routes):
+            if address is None:
+                continue
+            other = taken.setdefault(address, identity)
+            if address not in old and other is identity:
+                other = _holder(draft, address) or _holder(draft, names.route_host(address)) or identity
+            if other.id != identity.id:
+                raise Refused(
+                    f"{address} is taken by {other.ref}",
+                    hint=f"{identity.ref} can have it once {other.ref} has given it up; nothing is taken over",
+                )
+
+
+def _holder(draft: Holders, address: str) -> Identity | None:
+    id = draft.state.holder(address)
+    place = draft.by_id(id) if id else None
+    if place is None or place.identity.deleted:
+        return None
+    still = address == place.identity.hostname or address in place.identity.routes
+    return place.identity if still else None
+
+
+def _moved(ref: str, expected: int | None, place: Place | None) -> str:
+    was = "no version" if expected is None else f"version {expected}"
+    if place is None:
+        return f"{ref} is gone; it was at {was} when this was planned"
+    if place.head is None:
+        return f"{ref} has no version now; it was at {was} when this was planned"
+    head = place.head
+    return f"{ref} moved from {was} to version {head.number}: {head.kind} by {head.actor} at {head.at}"
