@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svcctl import faults
-from svcctl.cli import output
+from svcctl.cli import printing
 from svcctl.cli.output import Block, Output
 from svcctl.errors import NotFound, Refused
 from svcctl.model import Project
@@ -121,7 +121,7 @@ class Context:
 
     @cached_property
     def output(self) -> Output:
-        return output.choose(json=self.json, color=self.color, now=self.now)
+        return printing.choose(json=self.json, color=self.color, now=self.now)
 
     def show(self, answer: object, blocks: Iterable[Block]) -> None:
         self.output.show(answer, blocks)

@@ -1,17 +1,14 @@
 """What commands print, as values: a command gives its answer and the blocks that show it to a person.
 
-Three outputs over the same: `JsonOutput` here (the answer as one document), `plain` (no terminal: aligned, whole,
-stable for grep and awk, times absolute) and `terminal` (tables, colours, "3 min ago").
+Three outputs over the same (`printing` chooses): JSON (the answer as one document), `plain` (no terminal: aligned,
+whole, stable for grep and awk, times absolute) and `terminal` (tables, colours, "3 min ago").
 """
 
-import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Literal, Protocol, TextIO
 
 import msgspec
 
-from svcctl import wire
 from svcctl.errors import Refused
 from svcctl.text import clean, mask_urls
 
@@ -102,33 +99,6 @@ class Output(Protocol):
 
     def tell(self, blocks: Iterable[Block]) -> None:
         """Say something beside the answer, such as a plan before its question: on standard error."""
-
-
-class JsonOutput:
-    def __init__(self, out: TextIO, beside: Output) -> None:
-        self.printed = False
-        self._out = out
-        self._beside = beside
-
-    def show(self, answer: object, blocks: Iterable[Block]) -> None:  # noqa: ARG002 - a person's half of the answer
-        self.printed = True
-        write(self._out, wire.document(answer) + "\n")
-
-    def tell(self, blocks: Iterable[Block]) -> None:
-        self._beside.tell(blocks)
-
-
-def choose(*, json: bool, color: bool, now: datetime, out: TextIO | None = None, err: TextIO | None = None) -> Output:
-    """The output that fits the streams: rich is imported for a terminal alone."""
-    out, err = out or sys.stdout, err or sys.stderr
-    if color and out.isatty() and not json:
-        from svcctl.cli.terminal import TerminalOutput
-
-        return TerminalOutput(out, err, now)
-    from svcctl.cli.plain import PlainOutput
-
-    plain = PlainOutput(out, err, now if out.isatty() else None)
-    return JsonOutput(out, plain) if json else plain
 
 
 def write(stream: TextIO, text: str) -> None:

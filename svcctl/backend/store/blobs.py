@@ -25,7 +25,7 @@ from svcctl.backend.store.packs import CHUNK, NewPack, Pack, Part, look_of
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Refused
 from svcctl.model import Manifest
-from svcctl.progress import SILENT, Progress
+from svcctl.progress import Progress
 
 _LOOKUP = 500  # blobs asked for in one statement
 _FRESH = 600.0  # seconds after which an upload of what is there already counts as new for gc's grace
@@ -227,14 +227,16 @@ class Blobs:
         files = {file.blob for file in self.manifest(artifact).files}
         return files | {Digest(row[0])} if row else files
 
-    def repack(self, old: str) -> None:
+    def repack(self, old: str, progress: Progress) -> None:
         """What is alive in a pack, written anew; the old file is left for whoever still reads it, then for gc."""
         rows = self._db.all("SELECT digest, size FROM blobs WHERE pack = ? ORDER BY position", (old,))
+        progress.start("writing packs anew", sum(size for _, size in rows))
         with self._new_pack() as pack:
             for blob, size in rows:
                 with closing(self.open(Digest(blob))) as source:
-                    pack.copy(source, Digest(blob), size, SILENT)
+                    pack.copy(source, Digest(blob), size, progress)
             pack.finish()
+            progress.done()
             with self._db.writing():
                 self._db.execute(
                     "INSERT INTO packs VALUES (?,?,?,?,?)", (pack.name, *msgspec.structs.astuple(pack.known()))

@@ -16,6 +16,7 @@ from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
 from svcctl.digest import Digest
 from svcctl.model import Model
+from svcctl.progress import SILENT, Progress
 
 GRACE = 24 * 3600.0
 """Seconds for which an upload is kept though no version names it yet."""
@@ -38,17 +39,19 @@ class _Doomed(Model):
     """(digest, pack, size)"""
 
 
-def sweep(database: Database, blobs: Blobs, *, dry_run: bool, grace: float = GRACE) -> Swept:
+def sweep(
+    database: Database, blobs: Blobs, *, dry_run: bool, grace: float = GRACE, progress: Progress = SILENT
+) -> Swept:
     if dry_run:
         with database.reading():
-            doomed = _unreached(database, blobs, grace)
+            doomed = _unreached(database, blobs, grace, progress)
         return _swept(doomed, leftovers(database, blobs), dry_run=True)
     with database.writing():
-        doomed = _unreached(database, blobs, grace)
+        doomed = _unreached(database, blobs, grace, progress)
         faults.point("gc.marked")
         _forget(database, doomed)
     faults.point("gc.committed")
-    _rewrite_thin_packs(database, blobs)
+    _rewrite_thin_packs(database, blobs, progress)
     faults.point("gc.rewritten")
     removed = tuple(name for name in _names(blobs.folder) if _is_left_over(database, blobs.folder / name, remove=True))
     faults.point("gc.unlinked")
@@ -87,7 +90,7 @@ def _is_left_over(database: Database, path: Path, *, remove: bool) -> bool:
     return True
 
 
-def _unreached(database: Database, blobs: Blobs, grace: float) -> _Doomed:
+def _unreached(database: Database, blobs: Blobs, grace: float, progress: Progress) -> _Doomed:
     since = time.time() - grace
     artifacts = [
         name
@@ -101,9 +104,13 @@ def _unreached(database: Database, blobs: Blobs, grace: float) -> _Doomed:
         return _Doomed(artifacts=(), blobs=())
     going = set(artifacts)
     alive: set[str] = set()
-    for (name,) in database.all("SELECT digest FROM artifacts"):
+    known = database.all("SELECT digest FROM artifacts")
+    progress.start("reading manifests", len(known))
+    for (name,) in known:
         if name not in going:
             alive |= blobs.names(Digest(name))
+        progress.advance(1)
+    progress.done()
     rows = database.all("SELECT digest, pack, size FROM blobs")
     return _Doomed(
         artifacts=tuple(artifacts), blobs=tuple((name, pack, size) for name, pack, size in rows if name not in alive)
@@ -127,7 +134,7 @@ def _swept(doomed: _Doomed, leftovers: tuple[str, ...], *, dry_run: bool) -> Swe
     )
 
 
-def _rewrite_thin_packs(database: Database, blobs: Blobs) -> None:
+def _rewrite_thin_packs(database: Database, blobs: Blobs, progress: Progress) -> None:
     """All that are thin: also those that a gc which was killed had left so."""
     thin = database.all(
         "SELECT p.name FROM packs p JOIN blobs b ON b.pack = p.name GROUP BY p.name, p.size "
@@ -135,4 +142,4 @@ def _rewrite_thin_packs(database: Database, blobs: Blobs) -> None:
         (_WORTH,),
     )
     for (pack,) in thin:
-        blobs.repack(pack)
+        blobs.repack(pack, progress)

@@ -256,12 +256,12 @@ class Store:
 
         return Verifier(self.database, self.blobs, progress).run(head)
 
-    def gc(self, *, dry_run: bool, grace: float | None = None) -> "Swept":
+    def gc(self, *, dry_run: bool, grace: float | None = None, progress: Progress = SILENT) -> "Swept":
         """Uploads that no version names are kept for `grace` seconds (a day)."""
         from svcctl.backend.store import gc
 
         grace = gc.GRACE if grace is None else grace
-        return gc.sweep(self.database, self.blobs, dry_run=dry_run, grace=grace)
+        return gc.sweep(self.database, self.blobs, dry_run=dry_run, grace=grace, progress=progress)
 
     def rewrap(self) -> int:
         return self.vault.rewrap()

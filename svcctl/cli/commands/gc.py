@@ -15,7 +15,7 @@ def gc(context: Context, dry_run: DryRunOption = False, yes: YesOption = False) 
 
     That is: artifacts that no version names and that were uploaded more than a day ago, and what killed commands left
     behind. Bytes that any version needs stay, however old it is."""
-    would = context.store.gc(dry_run=True)
+    would = context.store.gc(dry_run=True, progress=context.progress)
     nothing = not (would.artifacts or would.blobs or would.leftovers)
     if dry_run or nothing:
         context.show(would, _blocks(would))
@@ -23,7 +23,7 @@ def gc(context: Context, dry_run: DryRunOption = False, yes: YesOption = False) 
     if not yes:
         context.tell(*_blocks(would))
     consent.require_yes(context, "remove this from the store", yes=yes)
-    done = context.store.gc(dry_run=False)
+    done = context.store.gc(dry_run=False, progress=context.progress)
     context.show(done, _blocks(done))
 
 
