@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from programs import PROGRAMS, faults_wanted
+from programs import FAULTS, PROGRAMS
 
 _done: list[str] = []
 
@@ -31,4 +31,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for program, what in PROGRAMS.items():
         there = shutil.which(program)
         terminalreporter.line(f"{program}: {there or 'MISSING'} ({what})")
-    terminalreporter.line(f"faults asked for: {faults_wanted()}; SVCCTL_SOAK=N asks for another number")
+    terminalreporter.line(f"faults asked for: {FAULTS}; SVCCTL_SOAK=N asks for another number")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from processes import Acme, Ended
-from programs import faults_wanted, needs
+from programs import FAULTS, needs
 
 CHANGING = (
     "write", "pwrite64", "fsync", "fdatasync", "ftruncate", "rename", "unlink", "mkdir", "chmod", "fchmod", "flock",
@@ -70,7 +70,7 @@ def test_t4_a_fault_at_any_system_call(words: str, released: Acme, fresh: Acme, 
     after = whole.state()
 
     outcomes: Counter[str] = Counter()
-    for number, fault in enumerate(chosen(calls, faults_wanted() // (len(COMMANDS) + 1))):
+    for number, fault in enumerate(chosen(calls, FAULTS // (len(COMMANDS) + 1))):
         acme = start.copied(tmp_path / str(number))
         ended = under(acme, arguments, "-e", f"trace={fault.call}", "-e", fault.injection)
         outcomes[outcome(ended, fault)] += 1
