@@ -1,6 +1,8 @@
 """What a command acts on, from options, environment variables and services.toml."""
 
+import shlex
 from collections.abc import Sequence
+from typing import overload
 
 from svcctl import reference
 from svcctl.cli import consent
@@ -42,6 +44,28 @@ def environment(context: Context, option: str | None) -> str:
     return name
 
 
+@overload
+def narrowed(name: str, service: list[str] | None) -> tuple[str, list[str] | None]: ...
+@overload
+def narrowed(name: str | None, service: list[str] | None) -> tuple[str | None, list[str] | None]: ...
+def narrowed(name: str | None, service: list[str] | None) -> tuple[str | None, list[str] | None]:
+    """`shop/staging`, the `ref` of an environment, where a name is asked for: staging, with -s shop."""
+    if name is None or "/" not in name:
+        return name, service
+    found = reference.parse(name)
+    if found.at:
+        raise UsageError(f"{name!r} is a version, not an environment", hint=f"leave out @{name.partition('@')[2]}")
+    if service and service != [found.service]:
+        raise UsageError(f"{name} names service {found.service}; -s names {', '.join(service)}")
+    return found.environment, [found.service or ""]
+
+
+def narrowed_one(name: str | None, service: str | None) -> tuple[str | None, str | None]:
+    """The same for commands that take one service."""
+    found, several = narrowed(name, [service] if service else None)
+    return found, several[0] if several else None
+
+
 def services(option: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(option)) if option else None
 
@@ -68,10 +92,13 @@ def one(context: Context, text: str, service: Sequence[str] | None = None) -> Re
     raise UsageError(
         f"{text!r} is in several services: {', '.join(names)}",
         hint="name one",
-        next=f"svcctl {' '.join(word for word in context.arguments if word != text)} {names[0]}/{text}"
-        if names
-        else None,
+        next=_instead(context, text, f"{names[0]}/{text}") if names else None,
     )
+
+
+def _instead(context: Context, old: str, new: str) -> str:
+    """The command as typed, one word changed."""
+    return shlex.join(["svcctl", *(new if word == old else word for word in context.arguments)])
 
 
 def one_service(context: Context, option: str | None) -> str:
@@ -89,20 +116,22 @@ def one_service(context: Context, option: str | None) -> str:
     )
 
 
-def expected(option: Sequence[str] | None) -> dict[str, int | None] | None:
-    """`--expect shop/production@12`, or `@none` where there must be no version."""
+def expected(
+    context: Context, option: Sequence[str] | None, service: Sequence[str] | None = None
+) -> dict[str, int | None] | None:
+    """`--expect shop/production@12`, or `@none` where there must be no version. The service may be left out where
+    only one is meant."""
     if not option:
         return None
     heads: dict[str, int | None] = {}
     for text in option:
         place, _, version = text.partition("@")
-        if version == "none" and "/" in place:
-            heads[place] = None
-            continue
-        found = reference.parse(text)
-        if not found.service or not isinstance(found.at, reference.Number):
-            raise UsageError(f"--expect {text}: must be SERVICE/ENVIRONMENT@NUMBER, or @none for no version")
-        heads[place] = found.at.number
+        found = one(context, place if version == "none" else text, service)
+        if version != "none" and not isinstance(found.at, reference.Number):
+            raise UsageError(f"--expect {text}: must be [SERVICE/]ENVIRONMENT@NUMBER, or @none for no version")
+        heads[f"{found.service}/{found.environment}"] = (
+            found.at.number if isinstance(found.at, reference.Number) else None
+        )
     return heads
 
 

@@ -46,6 +46,7 @@ def bind(
     Without --cli it is written into services.toml (without --env for every environment), and the next deploy applies
     it. With --cli it holds at once in one environment, on top of the file. -s is the service that calls, --service
     the one that is called."""
+    env, service = target.narrowed_one(env, service)
     binding = _binding(name, to_service, kv, bucket, environment)
     chosen = target.one_service(context, service)
     if not cli:

@@ -28,6 +28,7 @@ def config_show(context: Context, env: EnvOption = None, service: ServiceOption 
 
     What would be in effect after a deploy now: services.toml as it is, and on top of it what was set from the command
     line. Works before the first deploy too."""
+    env, service = target.narrowed(env, service)
     services = building.chosen(context.project, service)
     name = target.environment(context, env)
     backend = effective.stored(context)

@@ -45,6 +45,7 @@ def deploy(
 
     Bundles the code of all services (or -s), stores what is new of it, and makes one version per environment whose
     code or settings differ: one change, all or nothing."""
+    env, service = target.narrowed(env, service)
     environment = target.environment(context, env)
     chosen = building.chosen(context.project, service)
     bundles = {} if settings_only else building.bundles(context, chosen)
@@ -62,7 +63,7 @@ def deploy(
         move_domain=move_domain or yes,
         message=message,
         force=force,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(
         context, command, yes=yes, dry_run=dry_run, before=lambda backend: building.upload(context, backend, bundles)

@@ -41,7 +41,7 @@ def env_clone(
         exist_ok=exist_ok,
         ttl=times.seconds(ttl) if ttl else None,
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, dry_run=dry_run)
     if change:

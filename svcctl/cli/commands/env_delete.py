@@ -27,13 +27,14 @@ def env_delete(
 
     Its hostname, routes and secrets are gone; its history can still be read (`svcctl history REF --deleted`). The name
     has to be typed once more. What another environment is bound to stays until it is bound elsewhere."""
+    name, service = target.narrowed(name, service)
     command = DeleteEnvironment(
         id=new_id(),
         project=target.project(context),
         services=target.services(service),
         environment=name,
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, confirm=confirm, dry_run=dry_run)
     if change:

@@ -20,6 +20,7 @@ def env_protect(
     """Let code into an environment by promote and roll back alone, or lift that.
 
     A deploy to it is then refused, and promote and roll back ask for a yes."""
+    name, service = target.narrowed(name, service)
     command = Protect(
         id=new_id(),
         project=target.project(context),

@@ -29,6 +29,7 @@ def env_rename(
     """Rename an environment; its history goes on.
 
     The hostname follows the name. Numbers, tags, secrets and the contents of resources stay."""
+    old, service = target.narrowed(old, service)
     if write and service:
         raise UsageError("--write renames in all services of the file", hint="leave out -s, or --write")
     edit = _edit(context, old, new) if write else None
@@ -39,7 +40,7 @@ def env_rename(
         old=old,
         new=new,
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, dry_run=dry_run)
     if change:

@@ -35,6 +35,7 @@ def promote(
 
     The target's own settings stay where they are, and nothing is built or uploaded. All services that have code in
     SOURCE go in one change; those that run it already are left alone."""
+    into, service = target.narrowed(into, service)
     command = Promote(
         id=new_id(),
         project=target.project(context),
@@ -43,7 +44,7 @@ def promote(
         target=into,
         message=message,
         force=force,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, yes=yes, dry_run=dry_run)
     if change:

@@ -34,6 +34,7 @@ def rollback(
 
     What the newest change in force laid (code, settings or both, in all services) comes off together; a second roll
     back goes one step further. Secrets keep their present values."""
+    environment, service = target.narrowed(environment, service)
     command = RollBack(
         id=new_id(),
         project=target.project(context),
@@ -45,7 +46,7 @@ def rollback(
         restore_secrets=restore_secrets,
         message=message,
         force=force,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, yes=yes, dry_run=dry_run)
     if change:

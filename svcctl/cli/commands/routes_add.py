@@ -25,6 +25,7 @@ def routes_add(
 
     Without --cli the route is written into services.toml, and the next deploy applies it. With --cli it holds at once,
     on top of the file."""
+    env, service = target.narrowed_one(env, service)
     for pattern in patterns:
         if wrong := names.check_route(pattern):
             raise UsageError(f"{pattern!r} is no route: {wrong}", hint="a route is HOST/PATH: shop.example.com/*")

@@ -23,6 +23,7 @@ def routes_remove(
 
     Without --cli the route is taken out of services.toml, and the next deploy applies it. With --cli one that was
     added with --cli goes at once."""
+    env, service = target.narrowed_one(env, service)
     chosen, environment = target.one_service(context, service), env or PRODUCTION
     if not cli:
         from svcctl.config.edit import remove_routes

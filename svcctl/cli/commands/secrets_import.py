@@ -22,6 +22,7 @@ def secrets_import(
     """Set secrets from a .env or JSON file.
 
     Each goes to the services that list its name under `secrets` in services.toml, or all to those of -s: one change."""
+    env, service = target.narrowed(env, service)
     environment = target.environment(context, env)
     found = values.secrets_of(context, file)
     if not found:
@@ -36,7 +37,7 @@ def secrets_import(
         environment=environment,
         secrets=tuple(sealed for each in services for sealed in values.seal(context, (each,), environment, mine[each])),
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command)
     if change:

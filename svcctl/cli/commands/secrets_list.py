@@ -1,6 +1,6 @@
 from collections.abc import Iterator, Sequence
 
-from svcctl.cli import effective, secrecy
+from svcctl.cli import effective, secrecy, target
 from svcctl.cli.context import Context
 from svcctl.cli.options import EnvOption, ServiceOption
 from svcctl.cli.output import Block, Cell, Content, Note, Table
@@ -11,6 +11,7 @@ def secrets_list(context: Context, env: EnvOption = None, service: ServiceOption
     """List the names of secrets, and which are missing.
 
     Of every environment, or of --env alone. Values are never shown."""
+    env, service = target.narrowed(env, service)
     found = tuple(secrecy.listing(context, effective.chosen(context, service), env))
     context.show({"secrets": found}, _blocks(found))
 

@@ -21,6 +21,7 @@ def secrets_set(
     """Set a secret: asked for without echo, or read from standard input.
 
     It goes to the services that list NAME under `secrets` in services.toml, or to those of -s. It is never shown."""
+    env, service = target.narrowed(env, service)
     environment = target.environment(context, env)
     services = secrecy.wanting(context, name, environment, service)
     value = values.secret(context, name, raw=raw)
@@ -31,7 +32,7 @@ def secrets_set(
         environment=environment,
         secrets=values.seal(context, services, environment, {name: value}),
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command)
     if change:

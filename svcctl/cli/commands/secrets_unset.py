@@ -26,6 +26,7 @@ def secrets_unset(
 
     From all services of the project that have NAME, or those of -s. Without --purge a roll back with
     --restore-secrets can bring the value back."""
+    env, service = target.narrowed(env, service)
     command = Configure(
         id=new_id(),
         project=target.project(context),
@@ -34,7 +35,7 @@ def secrets_unset(
         unset_secrets=(name,),
         purge=purge,
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, confirm=confirm, dry_run=dry_run)
     if change:

@@ -26,7 +26,7 @@ def service_delete(
         project=target.project(context),
         service=name,
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect),
     )
     change = carry_out(context, command, confirm=confirm, dry_run=dry_run)
     if change:

@@ -22,6 +22,7 @@ def unbind(
 
     Without --cli they are taken out of services.toml (without --env from the service's own table), and the next deploy
     applies it. With --cli those that were made with --cli go at once."""
+    env, service = target.narrowed_one(env, service)
     chosen = target.one_service(context, service)
     if not cli:
         place = f"{chosen}/{env}" if env else chosen

@@ -30,6 +30,7 @@ def vars_import(
 
     As `vars set` would: on top of services.toml, at once. With --write they go into services.toml instead, and take
     effect with the next deploy. Values of a .env file are texts."""
+    env, service = target.narrowed(env, service)
     read = values.read_pairs(context, file)
     pairs = {name: values.checked(context, name, value) for name, value in read.items()}
     if not pairs:
@@ -46,7 +47,7 @@ def vars_import(
         environment=target.environment(context, env),
         vars=pairs,
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, dry_run=dry_run)
     if change:

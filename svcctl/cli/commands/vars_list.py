@@ -25,6 +25,7 @@ def vars_list(context: Context, env: EnvOption = None, service: ServiceOption = 
     """List an environment's vars and where each comes from.
 
     These are the vars in effect; what services.toml says by now and was not deployed yet is in `svcctl status`."""
+    env, service = target.narrowed(env, service)
     name = target.environment(context, env)
     vars = _vars(context, name, effective.chosen(context, service))
     context.show({"vars": vars}, _blocks(vars))

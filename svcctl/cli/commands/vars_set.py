@@ -23,6 +23,7 @@ def vars_set(
 
     NAME=TEXT sets a text, NAME:=JSON a number, boolean, list or table. They hold until `vars unset`, whatever is
     deployed. Without -s all services of the project that have the environment get them."""
+    env, service = target.narrowed(env, service)
     command = Configure(
         id=new_id(),
         project=target.project(context),
@@ -31,7 +32,7 @@ def vars_set(
         vars=values.assignments(context, pairs),
         message=message,
         meta=target.meta(meta),
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     change = carry_out(context, command, dry_run=dry_run)
     if change:

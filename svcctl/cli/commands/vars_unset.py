@@ -24,6 +24,7 @@ def vars_unset(
     """Remove vars that were set from the command line.
 
     What services.toml says for them holds again."""
+    env, service = target.narrowed(env, service)
     command = Configure(
         id=new_id(),
         project=target.project(context),
@@ -31,7 +32,7 @@ def vars_unset(
         environment=target.environment(context, env),
         unset_vars=tuple(dict.fromkeys(names)),
         message=message,
-        expect=target.expected(expect),
+        expect=target.expected(context, expect, service),
     )
     try:
         change = carry_out(context, command, dry_run=dry_run)
