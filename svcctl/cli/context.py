@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from svcctl import faults
 from svcctl.cli import printing
-from svcctl.cli.output import Block, Output
+from svcctl.cli.output import Block, Note, Output
 from svcctl.errors import NotFound, Refused
 from svcctl.model import Project
 from svcctl.progress import Progress
@@ -170,8 +170,18 @@ def open_store(context: Context, *, create: bool) -> "Store":
         raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
     from svcctl.backend.store import Store
 
+    new = create and not (location / "ledger.db").exists()
     store = Store.open(
         location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create
     )
     context.at_end(store.close)
+    if new:
+        _warn_of_network(context, location)
     return store
+
+
+def _warn_of_network(context: Context, location: Path) -> None:
+    from svcctl.backend.store.filesystem import network
+
+    if kind := network(location):
+        context.tell(Note(f"{location} lies on {kind}: a store is safe on a local disk alone; see --backend"))

@@ -34,6 +34,19 @@ and after its name.
 | 70 | a bug, with a report file |
 | 130, 143 | interrupted, terminated: no answer is printed, also with `--json` |
 | 141 | the reader of the output went away |
+
+## Environment variables
+
+| variable | what it says |
+| --- | --- |
+| `SVCCTL_BACKEND` | where the store is, as `--backend`; else `backend` in services.toml, else `.svcctl` beside it |
+| `SVCCTL_ENV` | the environment, as `--env`; else `default_environment` in services.toml |
+| `SVCCTL_ACTOR` | who makes changes; else git's `user.name` and `user.email`, else the login name |
+| `SVCCTL_SECRET_KEY` | the master key of secrets, 32 bytes in base64; else the file `secret.key` of the store |
+| `SVCCTL_SECRET_KEY_NEXT` | with it, the key that `secrets rewrap` changes to |
+| `SVCCTL_LOCK_TIMEOUT` | seconds to wait for another writer; 30 unless said |
+| `NO_COLOR` | no colours, as `--no-color` |
+| `UV_*`, `PIP_INDEX_URL` and the like | where requirements come from ([bundling](bundling.md)) |
 """
 
 
