@@ -49,7 +49,9 @@ def addresses(draft: Holders, places: Iterable[Place], before: Mapping[Environme
                 continue
             other = taken.setdefault(address, identity)
             if address not in old and other is identity:
-                other = _holder(draft, address) or _holder(draft, names.route_host(address)) or identity
+                other = _holder(draft, address) or identity
+                if "/" in address and other is identity:
+                    other = _holder(draft, names.route_host(address)) or identity
             if other.id != identity.id:
                 raise Refused(
                     f"{address} is taken by {other.ref}",

@@ -31,6 +31,8 @@ def lay_code(place: Place, code: Code | None, number: int) -> Code | None:
 
 def lay_settings(place: Place, settings: Settings, number: int) -> Half:
     """The settings half of version `number`. Secrets are no step: a version that changed only secrets lays nothing."""
+    if place.head and settings is place.settings:
+        return place.head.settings
     name = settings_digest(settings)
     if place.head is None or place.settings is None:
         return Half(digest=name, since=number)

@@ -5,7 +5,7 @@ then BEGIN IMMEDIATE, so that what they read is what they write upon.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,9 @@ class Database:
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
-    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        if not rows:
+            return
         try:
             self._sqlite.executemany(sql, rows)
         except sqlite3.Error as error:

@@ -167,6 +167,9 @@ class Ledger:
     # ---- rows to values
 
     def identity(self, id: EnvironmentId) -> Identity | None:
+        if id in self._places:
+            place = self._places[id]
+            return place.identity if place else None
         if id not in self._identities:
             row = self._db.one("SELECT identity FROM environments WHERE id = ?", (id,))
             self._identities[id] = _identity(row[0]) if row else None

@@ -4,7 +4,7 @@ Each record's bytes hold the digest of the change and of the record before it in
 can be altered, dropped or moved without its successors showing it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -75,6 +75,7 @@ def _records(
 ) -> list[Version]:
     rows, documents, versions = [], [], []
     names = {identity.id: identity for identity in plan.after}
+    tags = _new_tags(plan)
     for step in plan.steps:
         id = step.environment or STORE_CHAIN
         seq, parent = chains[id]
@@ -82,11 +83,11 @@ def _records(
         name = digest.of("record", body)
         chains[id] = (seq + 1, name)
         rows.append((id, seq + 1, number, *_columns(step.entry, name), body))
-        if step.settings is not None:
-            stored = wire.canonical(step.settings)
-            documents.append((digest.of("settings", stored), stored))
         if isinstance(step.entry, Version):
-            versions.append(_as_read(ledger, step.entry, names[id], name, parent, number, plan))
+            if step.settings is not None:
+                documents.append((step.entry.settings.digest, wire.canonical(step.settings)))
+            version = _as_read(ledger, step.entry, names[id], tags)
+            versions.append(replace(version, digest=name, parent=parent, change=number))
     database.many("INSERT INTO settings (digest, body) VALUES (?,?) ON CONFLICT DO NOTHING", documents)
     database.many(_INSERT_RECORD, rows)
     return versions
@@ -120,28 +121,31 @@ def _columns(entry: Entry, name: Digest) -> tuple[Any, ...]:
     )
 
 
+def _new_tags(plan: Plan) -> dict[tuple[EnvironmentId | None, int], list[str]]:
+    tags: dict[tuple[EnvironmentId | None, int], list[str]] = {}
+    for step in plan.steps:
+        if isinstance(step.entry, Tagged):
+            tags.setdefault((step.environment, step.entry.number), []).append(step.entry.name)
+    return tags
+
+
 def _as_read(
-    ledger: Ledger, version: Version, identity: Identity, name: Digest, parent: Digest | None, change: int, plan: Plan
+    ledger: Ledger,
+    version: Version,
+    identity: Identity,
+    tags: Mapping[tuple[EnvironmentId | None, int], Sequence[str]],
 ) -> Version:
     source = None
     if version.origin:
         origin = ledger.identity(version.origin.environment)
         source = f"{origin.ref}@{version.origin.number}" if origin else None
-    tags = [
-        step.entry.name
-        for step in plan.steps
-        if isinstance(step.entry, Tagged) and step.environment == identity.id and step.entry.number == version.number
-    ]
     return replace(
         version,
         ref=f"{identity.ref}@{version.number}",
         service=identity.service,
         environment=identity.name,
-        digest=name,
-        parent=parent,
         source=source,
-        change=change,
-        tags=tuple(sorted(tags)),
+        tags=tuple(sorted(tags.get((identity.id, version.number), ()))),
     )
 
 
