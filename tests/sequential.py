@@ -72,10 +72,13 @@ class Environment:
     def head(self) -> Version | None:
         return self.versions[self.last] if self.last > self.born else None
 
-    def at(self, at: str | None) -> Version | None:
+    def at(self, at: str | None, newest: int) -> Version | None:
+        """`newest` is the last change there was: a later one is no place to look from."""
         if at is None:
             return self.head
         if at.startswith("c"):
+            if int(at[1:]) > newest:
+                return None
             numbers = [version.number for version in self.versions.values() if version.change <= int(at[1:])]
             number = max(numbers, default=0)
         else:
@@ -147,7 +150,7 @@ class Model:
             raise Wrong("not_found")
         pairs = []
         for each in services:
-            version = self.living[each, source].at(at) if (each, source) in self.living else None
+            version = self.living[each, source].at(at, self.changes - 1) if (each, source) in self.living else None
             if version is None and at and at.isdecimal() and (each, source) in self.living:
                 raise Wrong("not_found")
             if version and version.runs and ((each, target) in self.living or target in NAMED):
@@ -186,7 +189,7 @@ class Model:
                 continue
             if (each, target) in self.living:
                 raise Wrong("refused")
-            version = origin.at(at)
+            version = origin.at(at, self.changes - 1)
             if version is None and at and at.isdecimal():
                 raise Wrong("not_found")
             place = self._create(each, target, origin.block)
@@ -221,7 +224,7 @@ class Model:
             self.touched = True
 
     def tag(self, environment: str, at: str | None, name: str) -> None:
-        found = [(place, place.at(at)) for place in self._all(environment)]
+        found = [(place, place.at(at, self.changes - 1)) for place in self._all(environment)]
         if not any(version for _, version in found):
             raise Wrong("not_found")
         for place, version in found:
@@ -257,7 +260,7 @@ class Model:
     def _named(self, places: list[Environment], to: str, sides: tuple[str, ...]) -> list[Any]:
         if to.isdecimal() and len(places) > 1:
             raise Wrong("usage")
-        found = [(place, version) for place in places if (version := place.at(to))]
+        found = [(place, version) for place in places if (version := place.at(to, self.changes - 1))]
         if not found:
             raise Wrong("not_found")
         moves = []
