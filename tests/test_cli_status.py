@@ -203,6 +203,39 @@ def test_a_version_that_is_not_there_says_which_are(released: Repository) -> Non
     )
 
 
+# ---- pages and filters
+
+
+def test_the_next_page_keeps_the_question(released: Repository) -> None:
+    released.done("vars", "set", "A=1", "-s", "shop")
+    released.done("vars", "set", "A=2", "-s", "shop")
+
+    first = released.done("history", "shop/staging", "--actor", "ada", "-n", "1")
+    told = first.splitlines()[-1]
+    assert told.startswith("note: there is more: svcctl history shop/staging --actor ada -n 1 --cursor ")
+
+    words = told.partition("svcctl ")[2].split()
+    assert released.done(*words).splitlines()[-1].count("--cursor") == 1
+
+
+def test_history_of_a_commit_by_its_name(released: Repository) -> None:
+    released.commit("Second", shop="second")
+    released.done("deploy")
+
+    assert (
+        released("history", "--commit", "HEAD", "--json").json
+        == released("history", "--commit", released.git("rev-parse", "HEAD").strip(), "--json").json
+    )
+    assert [line.split()[1] for line in released.done("history", "--commit", "HEAD").splitlines()[1:]] == [
+        "shop/staging@2"
+    ]
+    assert released("history", "--commit", "nowhere") == (
+        3,
+        "",
+        "error: the repository here has no commit 'nowhere'\nhint: give the first digits of its hash\n",
+    )
+
+
 # ---- audit
 
 
@@ -214,7 +247,7 @@ def test_every_change_with_who_and_why(released: Repository) -> None:
         "CHANGE  AGE                   WHO  KIND       WHAT\n"
         "c4      TIME  Ada  tag        shop/staging@2: tagged v1\n"
         "c3      TIME  Bob  configure  shop/staging@2: A added — for the sale\n"
-        "note: there is more: svcctl audit --cursor MToz\n"
+        "note: there is more: svcctl audit -n 2 --cursor MToz\n"
     )
     assert [each["number"] for each in released("audit", "--cursor", "MToz", "--json").json["changes"]] == [2, 1]
     assert [each["number"] for each in released("audit", "--actor", "bob", "--json").json["changes"]] == [3]

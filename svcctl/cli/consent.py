@@ -1,6 +1,7 @@
 """A yes, a typed name, a secret: asked for on a terminal, never assumed elsewhere (exit status 5)."""
 
 import sys
+from collections.abc import Sequence
 
 from svcctl.cli.context import Context
 from svcctl.cli.output import shown
@@ -47,9 +48,22 @@ def _ask(question: str) -> str:
 
 
 def again(context: Context, flag: str) -> str:
-    """The command as it was typed, and the flag. Options stand before a `--`."""
+    """The command as it was typed, and the flag."""
+    return _typed(context.arguments, flag)
+
+
+def next_page(context: Context, cursor: str) -> str:
+    """The command as it was typed, with its filters, from this cursor on."""
+    words = [word for word in context.arguments if not word.startswith("--cursor=")]
+    if "--cursor" in words:
+        place = words.index("--cursor")
+        del words[place : place + 2]
+    return _typed(words, f"--cursor {cursor}")
+
+
+def _typed(words: Sequence[str], flag: str) -> str:
+    """Options stand before a `--`."""
     from shlex import join
 
-    words = list(context.arguments)
     place = words.index("--") if "--" in words else len(words)
     return join(["svcctl", *words[:place], *flag.split(), *words[place:]])

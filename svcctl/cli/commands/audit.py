@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from svcctl.backend.base import Changes, Filter
-from svcctl.cli import target, times
+from svcctl.cli import consent, target, times
 from svcctl.cli.context import Context
 from svcctl.cli.options import ActorOption, CursorOption, LimitOption, SinceOption
 from svcctl.cli.output import Block, Column, Content, Note, Table, Verbatim, When, shown
@@ -36,20 +36,20 @@ def audit(
     page = context.backend.changes(target.project(context).name, filter=filter, limit=limit, cursor=cursor)
     if format == "csv":
         context.show(page, [Verbatim(_csv(page))])
-        context.tell(*_more(page))
+        context.tell(*_more(context, page))
     else:
-        context.show({"changes": page.changes, "next": page.next}, _blocks(page))
+        context.show({"changes": page.changes, "next": page.next}, _blocks(context, page))
 
 
-def _blocks(page: Changes) -> Iterator[Block]:
+def _blocks(context: Context, page: Changes) -> Iterator[Block]:
     columns: list[str | Column] = ["change", "age", "who", "kind", Column("what", wrap=True)]
     yield Table(columns, [_row(each) for each in page.changes], empty="no changes yet")
-    yield from _more(page)
+    yield from _more(context, page)
 
 
-def _more(page: Changes) -> Iterator[Block]:
+def _more(context: Context, page: Changes) -> Iterator[Block]:
     if page.next:
-        yield Note(f"there is more: svcctl audit --cursor {page.next}")
+        yield Note(f"there is more: {consent.next_page(context, page.next)}")
 
 
 def _row(change: Change) -> list[Content]:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -5,7 +6,7 @@ import typer
 
 from svcctl import reference
 from svcctl.backend.base import Filter, History
-from svcctl.cli import target, times, views
+from svcctl.cli import consent, target, times, views
 from svcctl.cli.context import Context
 from svcctl.cli.options import (
     ActorOption,
@@ -17,8 +18,10 @@ from svcctl.cli.options import (
     SinceOption,
 )
 from svcctl.cli.output import Block, Note
-from svcctl.errors import UsageError
+from svcctl.errors import NotFound, UsageError
 from svcctl.reference import Reference
+
+_DIGITS = re.compile(r"[0-9a-f]{4,40}")
 
 
 def history(
@@ -38,10 +41,16 @@ def history(
     project = target.project(context).name
     wanted = _reference(context, place, service)
     filter = Filter(
-        since=times.since(since, context.now) if since else None, actor=actor, commit=commit, deleted=deleted
+        since=times.since(since, context.now) if since else None,
+        actor=actor,
+        commit=_hash(context, commit) if commit else None,
+        deleted=deleted,
     )
     page = context.backend.history(project, wanted, filter=filter, limit=limit, cursor=cursor)
-    context.show({"versions": page.versions, "next": page.next}, _blocks(context, project, wanted, page))
+    context.show(
+        {"versions": page.versions, "next": page.next},
+        _blocks(context, project, wanted, page, of_all_commits=commit is None),
+    )
 
 
 def _reference(context: Context, place: str | None, service: list[str] | None) -> Reference | None:
@@ -57,9 +66,23 @@ def _reference(context: Context, place: str | None, service: list[str] | None) -
     return found
 
 
-def _blocks(context: Context, project: str, wanted: Reference | None, page: History) -> Iterator[Block]:
+def _hash(context: Context, commit: str) -> str:
+    """What the store knows commits by; a name such as HEAD is the repository's."""
+    if _DIGITS.fullmatch(commit.lower()):
+        return commit.lower()
+    from svcctl import provenance
+
+    found = provenance.resolve_commit(context.folder, commit)
+    if found is None:
+        raise NotFound(f"the repository here has no commit {commit!r}", hint="give the first digits of its hash")
+    return found
+
+
+def _blocks(
+    context: Context, project: str, wanted: Reference | None, page: History, *, of_all_commits: bool
+) -> Iterator[Block]:
     heads = {version.ref for version in context.backend.heads(project)} if page.versions else set()
     one = wanted is not None and wanted.service is not None
-    yield from views.history(page.versions, page.events, heads, one=one)
+    yield from views.history(page.versions, page.events if of_all_commits else (), heads, one=one)
     if page.next:
-        yield Note(f"there is more: svcctl history {wanted or ''} --cursor {page.next}".replace("  ", " "))
+        yield Note(f"there is more: {consent.next_page(context, page.next)}")
