@@ -286,6 +286,28 @@ def test_a_purge_needs_the_name_typed_and_destroys_the_values(deployed: Shell) -
     assert "SIGNING_KEY" in said.err
 
 
+def test_how_to_undo_a_restored_secret_undoes_it(deployed: Shell, type_in: Type) -> None:
+    type_in("rotated")
+    deployed.done("secrets", "set", "SIGNING_KEY")
+    before = deployed("show", "auth/staging", "--json").json["settings"]["digest"]
+
+    said = deployed("rollback", "staging", "-s", "auth", "--to", "2", "--restore-secrets")
+    assert "note: to undo this: svcctl rollback staging -s auth --to c3 --restore-secrets\n" in said.out
+
+    assert deployed("rollback", "staging", "-s", "auth", "--to", "c3", "--restore-secrets").status == 0
+    assert deployed("show", "auth/staging", "--json").json["settings"]["digest"] == before
+
+
+def test_a_roll_back_advises_only_what_can_be_done(deployed: Shell) -> None:
+    """The code that stays is the first there was: `--code-only` would be refused."""
+    deployed.done("vars", "set", "A=1", "-s", "shop")
+
+    said = deployed("rollback", "staging", "--dry-run")
+    assert "code stays at" in said.out
+    assert "--code-only" not in said.out
+    assert deployed("rollback", "staging", "--code-only").status == 1
+
+
 def test_rewrap_makes_a_new_key_and_values_stay_the_same(deployed: Shell, type_in: Type) -> None:
     key = deployed.folder / ".svcctl" / "secret.key"
     before = key.read_bytes()

@@ -62,11 +62,12 @@ def with_hostnames(context: Context, what: Change, names: Collection[str]) -> It
     yield from hostnames(environments)
 
 
-def rolled_back(what: Change, environment: str, services: Sequence[str]) -> Iterator[Block]:
+def rolled_back(what: Change, environment: str, services: Sequence[str], *, secrets: bool) -> Iterator[Block]:
     yield from change(what)
     if what.changed and what.number:
         only = "".join(f" -s {service}" for service in services)
-        yield Note(f"to undo this: svcctl rollback {environment}{only} --to c{what.number - 1}")
+        too = " --restore-secrets" if secrets else ""
+        yield Note(f"to undo this: svcctl rollback {environment}{only} --to c{what.number - 1}{too}")
 
 
 def hostnames(environments: Sequence[Environment]) -> Iterator[Block]:

@@ -275,8 +275,8 @@ def _say_what_stays(draft: Draft, move: _Move, sides: tuple[Side, ...]) -> None:
         code = place.head.code
         laid = place.head if code.since == place.head.number else _stored(draft, place, code.since)[0]
         draft.note(
-            f"{place.ref}: code stays at {digest.short(code.digest)} ({laid.kind}, {_age(draft, laid)} before); "
-            "to undo that: --code-only"
+            f"{place.ref}: code stays at {digest.short(code.digest)} ({laid.kind}, {_age(draft, laid)} before)"
+            + ("; to undo that: --code-only" if code.under is not None else "")
         )
 
 

@@ -50,4 +50,4 @@ def rollback(
     )
     change = carry_out(context, command, yes=yes, dry_run=dry_run)
     if change:
-        context.show(change, views.rolled_back(change, environment, service or ()))
+        context.show(change, views.rolled_back(change, environment, service or (), secrets=restore_secrets))
