@@ -279,7 +279,6 @@ def test_a_purge_needs_the_name_typed_and_destroys_the_values(deployed: Shell) -
         "configured in change c3\n"
         "  auth/staging: older values of SIGNING_KEY destroyed\n"
         "  auth/staging@3: SIGNING_KEY removed\n"
-        "note: shop/staging: has these settings already\n"
     )
     said = deployed("rollback", "staging", "-s", "auth", "--to", "2", "--restore-secrets", "--yes")
     assert said.status == 1
@@ -306,6 +305,16 @@ def test_a_roll_back_advises_only_what_can_be_done(deployed: Shell) -> None:
     assert "code stays at" in said.out
     assert "--code-only" not in said.out
     assert deployed("rollback", "staging", "--code-only").status == 1
+
+
+def test_an_empty_secret_says_the_whole_command_again(deployed: Shell, type_in: Type) -> None:
+    type_in("")
+    said = deployed("secrets", "set", "K", "-s", "shop", "--env", "production")
+    assert said.err.endswith("next: svcctl secrets set K -s shop --env production < FILE\n")
+
+    (deployed.folder / "s.env").write_text("K=\n")
+    said = deployed("secrets", "import", str(deployed.folder / "s.env"), "-s", "shop")
+    assert (said.status, "next:" in said.err) == (2, False)
 
 
 def test_rewrap_makes_a_new_key_and_values_stay_the_same(deployed: Shell, type_in: Type) -> None:

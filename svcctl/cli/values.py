@@ -138,6 +138,8 @@ def secret(context: Context, name: str, *, raw: bool) -> SecretValue:
     value = sys.stdin.buffer.read(VALUE_SIZE + 3)
     if not raw:
         value = value.removesuffix(b"\r\n") if value.endswith(b"\r\n") else value.removesuffix(b"\n")
+    if not value:
+        raise UsageError(f"{name}: its value is empty", next=f"{consent.again(context, '')} < FILE")
     return _fit(name, value)
 
 
@@ -145,7 +147,7 @@ def _fit(name: str, value: bytes) -> SecretValue:
     if len(value) > VALUE_SIZE:
         raise UsageError(f"{name}: its value has more than {VALUE_SIZE} bytes, which is the limit")
     if not value:
-        raise UsageError(f"{name}: its value is empty", next=f"svcctl secrets set {name} < FILE")
+        raise UsageError(f"{name}: its value is empty")
     return SecretValue(value)
 
 

@@ -41,7 +41,7 @@ def configure(draft: Draft, command: Configure) -> Plan:
     _refuse_unknown(command, places)
     problems: list[str] = []
     for place in places:
-        if _concerns(command, place):
+        if _concerns(draft, command, place):
             problems += _lay(draft, command, place)
     refuse_unless_forced(
         draft, problems, hint="a binding needs what it leads to (--force overrides)", next=command_for_missing(problems)
@@ -106,13 +106,14 @@ def _refuse_unknown(command: Configure, places: list[Place]) -> None:
                 raise NotFound(f"no secret {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
 
 
-def _concerns(command: Configure, place: Place) -> bool:
+def _concerns(draft: Draft, command: Configure, place: Place) -> bool:
     """What only takes names away leaves a service alone that has none of them."""
-    if command.vars or command.bindings or command.secrets or command.purge:
+    if command.vars or command.bindings or command.secrets:
         return True
     cli = place.settings.cli if place.settings else Overrides()
     gone = {*command.unset_vars, *command.unset_bindings, *command.unset_secrets}
-    return bool(gone & {*cli.vars, *cli.bindings, *cli.secrets})
+    older = draft.state.stored_secrets(place.identity.id) if command.purge else ()
+    return bool(gone & {*cli.vars, *cli.bindings, *cli.secrets, *older})
 
 
 def _in_file(place: Place, kind: str, name: str) -> bool:
