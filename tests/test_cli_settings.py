@@ -317,6 +317,14 @@ def test_an_empty_secret_says_the_whole_command_again(deployed: Shell, type_in: 
     assert (said.status, "next:" in said.err) == (2, False)
 
 
+def test_a_new_domain_can_be_looked_at_first(deployed: Shell) -> None:
+    deployed.file.write_text('domain = "example.org"\n' + deployed.file.read_text())
+
+    said = deployed.done("deploy", "--dry-run")
+    assert "  shop/staging: moves from staging--shop.localhost to staging--shop.example.org\n" in said
+    assert deployed("deploy").status == 5
+
+
 def test_rewrap_makes_a_new_key_and_values_stay_the_same(deployed: Shell, type_in: Type) -> None:
     key = deployed.folder / ".svcctl" / "secret.key"
     before = key.read_bytes()

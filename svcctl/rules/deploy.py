@@ -60,6 +60,8 @@ def _move_domain(draft: Draft) -> ConsentNeeded | None:
     moved = list(draft.places(draft.state.services(draft.project.name)))
     for place in moved:
         draft.rehost(place)
+    if not moved:
+        return None
     return ConsentNeeded(
         f"services.toml says domain {wanted!r}, but the project's hostnames are under {old!r}",
         hint=f"the hostnames of {len(moved)} environments would move at once",

@@ -60,7 +60,7 @@ def deploy(
         meta=target.meta(meta),
         secrets=values.for_deploy(context, chosen, environment, secrets_file, ask=not (settings_only or dry_run)),
         adopt=adopt,
-        move_domain=move_domain or yes,
+        move_domain=move_domain or yes or dry_run,
         message=message,
         force=force,
         expect=target.expected(context, expect, service),
