@@ -170,12 +170,11 @@ def open_store(context: Context, *, create: bool) -> "Store":
         raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
     from svcctl.backend.store import Store
 
-    new = create and not (location / "ledger.db").exists()
     store = Store.open(
         location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create
     )
     context.at_end(store.close)
-    if new:
+    if store.made:
         _warn_of_network(context, location)
     return store
 

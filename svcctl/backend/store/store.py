@@ -67,6 +67,8 @@ class Store:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        self.made = False
+        """Whether opening it made it."""
         self._actor = actor
         self._clock = clock
         self._environ = environ or {}
@@ -91,14 +93,17 @@ class Store:
         """A store that does not exist is made, or, with `create` False, NotFound. `environ` may hold the master key and
         SVCCTL_LOCK_TIMEOUT."""
         try:
-            if not (folder / "ledger.db").exists():
+            made = not (folder / "ledger.db").exists()
+            if made:
                 if not create:
                     raise NotFound(
                         f"nothing has been deployed here yet: there is no store in {folder}", next="svcctl deploy"
                     )
                 _make(folder)
                 faults.point("store.created")
-            return cls(folder, actor, clock, environ)
+            store = cls(folder, actor, clock, environ)
+            store.made = made
+            return store  # noqa: TRY300  # what opens it raises OSError too
         except OSError as error:
             raise Unreachable(
                 f"{error.filename or folder}: {error.strerror}",
