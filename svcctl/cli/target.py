@@ -126,6 +126,8 @@ def expected(
     heads: dict[str, int | None] = {}
     for text in option:
         place, _, version = text.partition("@")
+        if not place:
+            raise UsageError(f"--expect {text}: of which environment?", hint="such as shop/production@none")
         found = one(context, place if version == "none" else text, service)
         if version != "none" and not isinstance(found.at, reference.Number):
             raise UsageError(f"--expect {text}: must be [SERVICE/]ENVIRONMENT@NUMBER, or @none for no version")

@@ -36,7 +36,9 @@ def plan(what: Plan) -> Iterator[Block]:
     if not what.steps:
         yield Success("nothing to do")
     else:
-        yield Lines([Cell(f"{what.kind} would:", "dim"), *(f"  {step.sentence}" for step in what.steps)])
+        yield Lines(
+            [Cell(f"{what.kind.partition('-')[0]} would:", "dim"), *(f"  {step.sentence}" for step in what.steps)]
+        )
     if what.kind in ("promote", "rollback", "clone") and what.steps:
         yield Lines([Cell("  0 bytes to upload", "dim")])
     for note in what.notes:
@@ -116,7 +118,7 @@ def commit_words(code: Code | None) -> str:
     commit = code.commit if code else None
     if commit is None:
         return ""
-    dirty = f" +{len(commit.files)} files" if commit.dirty else ""
+    dirty = f" +{counted(len(commit.files), 'file')}" if commit.dirty else ""
     return f"{commit.sha[:7]} {commit.subject}{dirty}"
 
 

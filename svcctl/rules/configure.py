@@ -38,7 +38,7 @@ def configure(draft: Draft, command: Configure) -> Plan:
         if wrong := names.check_variable(name):
             raise Refused(f"{name!r} {wrong}")
     places = _places(draft, command)
-    _refuse_unknown(command, places)
+    _refuse_unknown(draft, command, places)
     problems: list[str] = []
     for place in places:
         if _concerns(draft, command, place):
@@ -88,7 +88,7 @@ def _services(draft: Draft, command: Configure) -> list[str]:
     return [service if service in draft.project.services else draft.known(service) for service in command.services]
 
 
-def _refuse_unknown(command: Configure, places: list[Place]) -> None:
+def _refuse_unknown(draft: Draft, command: Configure, places: list[Place]) -> None:
     """What is unset must be an override in at least one service; the file's own values are the file's business."""
     for kind, unset in (("vars", command.unset_vars), ("bindings", command.unset_bindings)):
         for name in unset:
@@ -99,11 +99,16 @@ def _refuse_unknown(command: Configure, places: list[Place]) -> None:
                 raise SetByFile(name, command.environment, services)
             known = {key for document in documents for key in getattr(document.cli, kind)}
             raise NotFound(f"no override {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
+    known = {key for place in places if place.settings for key in place.settings.secrets}
+    if command.purge:  # of a secret that is gone, older values may still be there
+        known |= {key for place in places for key in draft.state.stored_secrets(place.identity.id)}
     for name in command.unset_secrets:
-        if not any(place.settings and name in place.settings.secrets for place in places):
-            known = {key for place in places if place.settings for key in place.settings.secrets}
-            if not command.purge:
-                raise NotFound(f"no secret {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
+        if name in known:
+            continue
+        if command.purge:  # typed again, it alters nothing; a slip of the name must not read as done
+            draft.note(f"no value of {name} is stored in {command.environment}")
+        else:
+            raise NotFound(f"no secret {name!r} in {command.environment}", hint=names.did_you_mean(name, known))
 
 
 def _concerns(draft: Draft, command: Configure, place: Place) -> bool:
