@@ -152,19 +152,22 @@ def _tag_head(draft: Draft, command: Deploy, place: Place) -> None:
 
 
 def _say_what_returns(draft: Draft, place: Place, settings: Settings) -> None:
-    """A deploy writes the file's settings again, also those that a roll back took off: it names them."""
-    number = draft.state.last_settings_rollback(place.identity.id)
-    if number is None or place.settings is None:
-        return
-    rolled, before = (draft.state.version(place.identity.id, each) for each in (number, number - 1))
-    if rolled is None or before is None:
-        return
-    kept = {**rolled[1].vars, **rolled[1].bindings}
-    bad = {**before[1].vars, **before[1].bindings}
-    now, new = {**place.settings.vars, **place.settings.bindings}, {**settings.vars, **settings.bindings}
-    for name in sorted(set(now) | set(new)):
-        if now.get(name) == kept.get(name) and new.get(name) == bad.get(name) != kept.get(name):
+    """A deploy writes the file's settings again, also those that roll backs took off: it names them."""
+    now, new = _named(place.settings), _named(settings)
+    changing = {name for name in now.keys() | new.keys() if now.get(name) != new.get(name)}
+    for number in draft.state.settings_rollbacks(place.identity.id) if changing and place.settings else ():
+        rolled, before = (draft.state.version(place.identity.id, each) for each in (number, number - 1))
+        if rolled is None or before is None:
+            continue
+        kept, bad = _named(rolled[1]), _named(before[1])
+        back = {name for name in changing if new.get(name) == bad.get(name) != kept.get(name)}
+        for name in sorted(back):
             draft.note(
                 f"{place.ref}: brings back {name}, which {rolled[0].actor} rolled back in version {number}; "
                 "change services.toml to keep it off"
             )
+        changing -= back
+
+
+def _named(settings: Settings | None) -> dict[str, object]:
+    return {**settings.vars, **settings.bindings} if settings else {}

@@ -100,8 +100,8 @@ class Snapshot(Protocol):
     def as_of(self, id: EnvironmentId, change: int) -> int | None:
         """The newest version made by that change or an earlier one; None too where there was no such change yet."""
 
-    def last_settings_rollback(self, id: EnvironmentId) -> int | None:
-        """The newest version by which a roll back brought older settings back."""
+    def settings_rollbacks(self, id: EnvironmentId) -> Sequence[int]:
+        """The newest 20 versions by which a roll back brought older settings back, newest first."""
 
     def holder(self, address: str) -> EnvironmentId | None:
         """Whose hostname or route this is."""

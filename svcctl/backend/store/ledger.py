@@ -129,13 +129,13 @@ class Ledger:
         )
         return row[0] if row else None
 
-    def last_settings_rollback(self, id: EnvironmentId) -> int | None:
-        row = self._db.one(
+    def settings_rollbacks(self, id: EnvironmentId) -> Sequence[int]:
+        rows = self._db.all(
             "SELECT number FROM records WHERE environment = ? AND restored_settings IS NOT NULL "
-            "ORDER BY number DESC LIMIT 1",
+            "ORDER BY number DESC LIMIT 20",
             (id,),
         )
-        return row[0] if row else None
+        return [number for (number,) in rows]
 
     def holder(self, address: str) -> EnvironmentId | None:
         table, column = ("routes", "pattern") if "/" in address else ("environments", "hostname")
