@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import msgspec
 
-from svcctl import digest, wire
+from svcctl import ages, digest, wire
 from svcctl.commands import Command, as_typed
 from svcctl.model import Model
 
@@ -57,9 +57,8 @@ def claim(folder: Path, command: Command, actor: str, now: datetime) -> Claim:
     for path in sorted(folder.glob(f"{key}.*.json")):
         if taken := _take_over(path):
             return taken
-    at = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03}Z"
     what = command.__struct_config__.tag
-    return _create(folder, key, Attempt(id=command.id, actor=actor, at=at, what=str(what)))
+    return _create(folder, key, Attempt(id=command.id, actor=actor, at=ages.timestamp(now), what=str(what)))
 
 
 def _take_over(path: Path) -> Claim | None:

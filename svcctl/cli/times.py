@@ -39,13 +39,9 @@ def seconds(text: str) -> int:
 def since(text: str, now: datetime) -> str:
     """A date, a time, or so long ago, in the form of models."""
     if _DURATION.fullmatch(text):
-        return written(now - timedelta(seconds=seconds(text)))
+        return ages.timestamp(now - timedelta(seconds=seconds(text)))
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"{text!r} is no time", hint="such as 2026-11-23, 2026-11-23T10:00, 7d or 12h") from None
-    return written(found if found.tzinfo else found.astimezone())
-
-
-def written(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return ages.timestamp(found if found.tzinfo else found.astimezone())

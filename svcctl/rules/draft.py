@@ -1,12 +1,12 @@
 """A plan in the making: what a command has touched so far, seen through the snapshot it started from."""
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
-from svcctl import digest, names
+from svcctl import ages, digest, names
 from svcctl.commands import Base
 from svcctl.digest import Digest
 from svcctl.errors import NotFound, Refused, UsageError
@@ -36,10 +36,6 @@ from svcctl.rules.state import Bound, Consent, Identity, Keep, Place, Plan, Snap
 DEFAULT_DOMAIN = "localhost"
 
 
-def timestamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
 class Draft:
     """Places are found by name or id as they are *within this change*: created, renamed, with their new heads."""
 
@@ -49,7 +45,7 @@ class Draft:
         self.project = command.project
         self.kind: Kind = command.__struct_config__.tag  # type: ignore[assignment]  # each command's tag is its kind
         self.now = now
-        self.at = timestamp(now)
+        self.at = ages.timestamp(now)
         self.actor = actor
         self.notes: list[str] = []
         self.sources: dict[str, int] = {}
@@ -174,7 +170,7 @@ class Draft:
         )
 
     def expiry(self, ttl: int | None) -> str | None:
-        return None if ttl is None else timestamp(self.now + timedelta(seconds=ttl))
+        return None if ttl is None else ages.timestamp(self.now + timedelta(seconds=ttl))
 
     def create(
         self, service: str, name: str, *, expires: str | None = None, cloned_from: Identity | None = None

@@ -164,10 +164,7 @@ class Blobs:
     # ---- reading
 
     def manifest(self, artifact: Digest) -> Manifest:
-        row = self._db.one("SELECT manifest FROM artifacts WHERE digest = ?", (artifact,))
-        if row is None:
-            raise NotFound(f"no artifact {digest.short(artifact)} in the store")
-        with closing(self.open(Digest(row[0]))) as stream:
+        with closing(self.open(self._manifest_blob(artifact))) as stream:
             content = stream.read()
         if digest.of("artifact", content) != artifact:
             raise Damage(f"artifact {digest.short(artifact)}: its manifest is another's", next="svcctl verify")
@@ -223,9 +220,13 @@ class Blobs:
 
     def names(self, artifact: Digest) -> set[Digest]:
         """Every blob that an artifact needs, its manifest's among them."""
+        return {file.blob for file in self.manifest(artifact).files} | {self._manifest_blob(artifact)}
+
+    def _manifest_blob(self, artifact: Digest) -> Digest:
         row = self._db.one("SELECT manifest FROM artifacts WHERE digest = ?", (artifact,))
-        files = {file.blob for file in self.manifest(artifact).files}
-        return files | {Digest(row[0])} if row else files
+        if row is None:
+            raise NotFound(f"no artifact {digest.short(artifact)} in the store")
+        return Digest(row[0])
 
     def repack(self, old: str, progress: Progress) -> None:
         """What is alive in a pack, written anew; the old file is left for whoever still reads it, then for gc."""
@@ -277,9 +278,8 @@ class Blobs:
 
     def prove(self, artifact: Digest) -> None:
         """Hashes every blob of it. Raises Damage, or takes the packs' present looks for good."""
-        manifest = self.manifest(artifact)
-        row = self._db.one("SELECT manifest FROM artifacts WHERE digest = ?", (artifact,))
-        blobs = {file.blob: file.path for file in manifest.files} | ({Digest(row[0]): "its manifest"} if row else {})
+        blobs = {file.blob: file.path for file in self.manifest(artifact).files}
+        blobs[self._manifest_blob(artifact)] = "its manifest"
         for blob, path in blobs.items():
             _, wrong = self._found(blob)
             if wrong:

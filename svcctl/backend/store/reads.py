@@ -18,9 +18,7 @@ from svcctl.model import (
 from svcctl.reference import Reference
 from svcctl.rules import closure
 from svcctl.rules.reading import absent, number_of
-from svcctl.rules.state import Identity, Place
-
-_BATCH = 64  # changes looked through at a time for a page
+from svcctl.rules.state import Place
 
 
 class Reads:
@@ -55,12 +53,9 @@ class Reads:
         known = [place.identity.name for place in self.ledger.places((service,))]
         raise NotFound(f"{service} has no environment {name!r}", hint=names.did_you_mean(name, known))
 
-    def environment(self, place: Place) -> Environment:
-        return described(place.identity, place)
-
     def by_id(self, id: EnvironmentId) -> Environment | None:
         place = self.ledger.place(id)
-        return self.environment(place) if place else None
+        return described(place) if place else None
 
     def tags(self, service: str, environment: str) -> tuple[str, ...]:
         place = self.find(service, environment)
@@ -85,9 +80,10 @@ class Reads:
         return self._tagged(place.identity.id, found[0])
 
     def heads(self, project: str, services: Collection[str] | None) -> tuple[Version, ...]:
-        places = [place for place in self.places(project, services) if place.head]
         return tuple(
-            self._tagged(place.identity.id, self.ledger.with_source(place.head)) for place in places if place.head
+            self._tagged(place.identity.id, self.ledger.with_source(place.head))
+            for place in self.places(project, services)
+            if place.head
         )
 
     def running(self, commit: str | None, code: str | None) -> tuple[Version, ...]:
@@ -143,7 +139,8 @@ class _Living:
         return self._ledger.former(service, name)
 
 
-def described(identity: Identity, place: Place) -> Environment:
+def described(place: Place) -> Environment:
+    identity = place.identity
     code = place.head.code if place.head else None
     return Environment(
         ref=identity.ref,

@@ -21,7 +21,7 @@ from svcctl.backend.store.connection import Database
 from svcctl.backend.store.ledger import Ledger
 from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.pages import Pages
-from svcctl.backend.store.reads import Reads
+from svcctl.backend.store.reads import Reads, described
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Unreachable
 from svcctl.model import (
@@ -134,12 +134,12 @@ class Store:
     ) -> tuple[Environment, ...]:
         with self.database.reading():
             reads = Reads(self.database)
-            return tuple(reads.environment(place) for place in reads.places(project, services, names))
+            return tuple(described(place) for place in reads.places(project, services, names))
 
     def environment(self, service: str, name: str) -> Environment:
         with self.database.reading():
             reads = Reads(self.database)
-            return reads.environment(reads.find(service, name))
+            return described(reads.find(service, name))
 
     def by_origin(self, id: EnvironmentId) -> Environment | None:
         with self.database.reading():
