@@ -13,11 +13,12 @@ PACKAGE = Path(svcctl.__file__).parent
 ORDER = (
     ("errors", "text", "ages", "progress", "faults"),
     ("names", "digest"),
-    ("model",),
+    ("model", "keyvalues"),
     ("reference", "commands"),
     ("wire",),
     ("config", "bundle", "rules", "provenance", "sealing"),
-    ("backend",),
+    ("backend", "runtime"),
+    ("dataplane",),
     ("cli",),
 )
 HOMES = {
@@ -29,6 +30,12 @@ HOMES = {
     "pathspec": ("bundle",),
     "uv": ("bundle",),
     "sqlite3": ("backend/store/connection.py",),
+    "httpx": ("runtime/workers/outbound.py",),
+    "uvicorn": ("dataplane",),
+    "uvloop": ("dataplane",),
+    "httptools": ("dataplane",),
+    "watchfiles": ("dataplane",),
+    "platformdirs": ("cli",),
 }
 
 

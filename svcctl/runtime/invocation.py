@@ -1,0 +1,64 @@
+"""Who is being called right now: one `Request` for each request from outside, one `Invocation` for each handler on
+the way.
+
+A binding call costs a microsecond, so what is kept per call is one small object in one context variable. Deadlines
+and counts are kept per outer request.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+from svcctl.runtime.assembly import Part
+
+DEPTH = 32
+SUBREQUESTS = 1_000
+
+
+class Outer:
+    """One request from outside, or one `svcctl call`."""
+
+    __slots__ = ("background", "deadline", "id", "subrequests")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.subrequests = SUBREQUESTS
+        """How many more outbound requests and binding calls it may make."""
+        self.background: set[asyncio.Task[Any]] | None = None
+        """What `waitUntil` was given."""
+        self.deadline = 0.0
+        """On the loop's clock; 0: none."""
+
+    def wait_until(self, work: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
+        task = asyncio.ensure_future(work)
+        if self.background is None:
+            self.background = set()
+        self.background.add(task)  # type: ignore[arg-type]
+
+
+class Invocation:
+    """One handler at work."""
+
+    __slots__ = ("caller", "depth", "env", "outer", "part")
+
+    def __init__(self, outer: Outer, part: Part, env: Any, caller: "Invocation | None" = None) -> None:
+        self.outer = outer
+        self.part = part
+        self.env = env
+        self.caller = caller
+        self.depth: int = 0 if caller is None else caller.depth + 1
+
+    @property
+    def chain(self) -> list[str]:
+        """The places on the way here, the outermost first."""
+        found: list[str] = []
+        each: Invocation | None = self
+        while each is not None:
+            found.append(each.part.place)
+            each = each.caller
+        return found[::-1]
+
+
+current: ContextVar[Invocation] = ContextVar("svcctl.invocation")
+"""Not set while modules are loaded, nor in lifespans."""
