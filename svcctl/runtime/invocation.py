@@ -34,7 +34,7 @@ class Outer:
         task = asyncio.ensure_future(work)
         if self.background is None:
             self.background = set()
-        self.background.add(task)  # type: ignore[arg-type]
+        self.background.add(task)
 
 
 class Invocation:
