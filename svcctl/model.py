@@ -43,17 +43,26 @@ class Model(msgspec.Struct, metaclass=_Frozen):
 
 
 class Binding(Model):
-    """A name in a handler's `env` that reaches something: exactly one of `service`, `kv`, `bucket` is set."""
+    """A name in a handler's `env` that reaches something: exactly one of `service`, `kv`, `bucket`, `version_metadata`
+    is set."""
 
     service: str | None = None
+    entrypoint: str | None = None
+    """With `service`: a class of its main file; None is the one that answers requests."""
     kv: str | None = None
     bucket: str | None = None
+    version_metadata: bool = False
+    """The version that the handler itself is."""
     environment: str | None = None
     """Explicit: whose environment, by name. None follows the environment the binding stands in."""
 
     @property
-    def kind(self) -> Literal["service", "kv", "bucket"]:
-        return "service" if self.service is not None else "kv" if self.kv is not None else "bucket"
+    def kind(self) -> Literal["service", "kv", "bucket", "version_metadata"]:
+        if self.service is not None:
+            return "service"
+        if self.version_metadata:
+            return "version_metadata"
+        return "kv" if self.kv is not None else "bucket"
 
     @property
     def target(self) -> str:
@@ -61,8 +70,11 @@ class Binding(Model):
         return self.service or self.kv or self.bucket or ""
 
     def __str__(self) -> str:
+        if self.version_metadata:
+            return "version metadata"
+        part = f" ({self.entrypoint})" if self.entrypoint else ""
         where = f" of {self.environment}" if self.environment else ""
-        return f"{self.kind} {self.target}{where}"
+        return f"{self.kind} {self.target}{part}{where}"
 
 
 class Layer(Model):

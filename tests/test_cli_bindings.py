@@ -106,14 +106,14 @@ def test_an_edit_as_json(shell: Shell) -> None:
         (
             "bind CARTS -s shop",
             (
-                "error: what does CARTS reach? Say one of --service, --kv and --bucket\n"
+                "error: what does CARTS reach? Say one of --service, --kv, --bucket and --version-metadata\n"
                 "hint: the service that gets it is -s\n"
             ),
         ),
         (
             "bind CARTS --kv carts --service shop",
             (
-                "error: what does CARTS reach? Say one of --service, --kv and --bucket\n"
+                "error: what does CARTS reach? Say one of --service, --kv, --bucket and --version-metadata\n"
                 "hint: the service that gets it is -s\n"
             ),
         ),

@@ -284,9 +284,27 @@ main = "shop/worker.py"
 A = {}
 B = { kv = "x", bucket = "y" }
 C = { environment = "staging" }
->>> 5: services.shop.bindings.A: needs one of service, kv and bucket, not none
->>> 6: services.shop.bindings.B: needs one of service, kv and bucket, not kv and bucket
->>> 7: services.shop.bindings.C: needs one of service, kv and bucket, not none
+>>> 5: services.shop.bindings.A: needs one of service, kv, bucket and version_metadata, not none
+>>> 6: services.shop.bindings.B: needs one of service, kv, bucket and version_metadata, not kv and bucket
+>>> 7: services.shop.bindings.C: needs one of service, kv, bucket and version_metadata, not none
+
+### bindings whose keys do not fit together
+project = "acme"
+[services.shop]
+main = "shop/worker.py"
+[services.shop.bindings]
+A = { kv = "carts", entrypoint = "Admin" }
+B = { service = "auth", entrypoint = "9to5" }
+C = { version_metadata = false }
+D = { version_metadata = true, environment = "production" }
+E = { version_metadata = "yes" }
+F = { version_metadata = true, kv = "carts" }
+>>> 5: services.shop.bindings.A.entrypoint: stands beside service alone: it names a class of the service's main file
+>>> 6: services.shop.bindings.B.entrypoint: 9to5 must start with a letter or _ and hold only letters, digits and _
+>>> 7: services.shop.bindings.C.version_metadata: must be true; leave the binding out instead
+>>> 8: services.shop.bindings.D.environment: has no meaning beside version_metadata: a handler is its own version
+>>> 9: services.shop.bindings.E.version_metadata: must be true or false, not a string
+>>> 10: services.shop.bindings.F: needs one of service, kv, bucket and version_metadata, not kv and version_metadata
 
 ### binding as a string
 project = "acme"

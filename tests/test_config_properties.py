@@ -29,7 +29,7 @@ bindings = st.builds(
     st.sampled_from(["kv", "bucket"]),
     names,
     st.none() | names,
-)
+) | st.just({"version_metadata": True})
 
 
 @st.composite

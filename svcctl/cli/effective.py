@@ -145,7 +145,10 @@ class Leads:
             self._reached = backend.deployment(service, name).nodes[0].bindings
 
     def of(self, name: str, binding: Binding) -> str | None:
-        """`auth/production`; for a resource the environment whose it is; None where a service is not there yet."""
+        """`auth/production`; for a resource the environment whose it is; None where a service is not there yet, and
+        for what leads nowhere."""
+        if binding.version_metadata:
+            return None
         if binding.service is None:
             return f"{self._at.service}/{binding.environment or self._at.name}"
         if self._known.get(name) == binding:

@@ -23,6 +23,7 @@ from svcctl import names
 from svcctl.config import file
 from svcctl.config.positions import Path, Positions, dotted
 from svcctl.config.project import load_text
+from svcctl.config.settings import BINDING
 from svcctl.errors import ConfigError, NotFound, Refused, UsageError
 from svcctl.model import Binding, Value
 
@@ -76,8 +77,7 @@ def rename_environment(text: str, old: str, new: str) -> str:
 
 
 def bind(text: str, service: str, name: str, binding: Binding, environment: str | None = None) -> str:
-    kinds = ("service", "kv", "bucket", "environment")
-    value = {key: target for key in kinds if (target := getattr(binding, key)) is not None}
+    value = {key: target for key in BINDING if (target := getattr(binding, key)) not in (None, False)}
     return _edited(text, {(*_table(text, service, environment), "bindings", name): value})
 
 

@@ -15,7 +15,8 @@ from svcctl.config.values import check_value
 from svcctl.model import Binding, Block, Layer, Value
 
 NameKind = Literal["var", "secret", "binding"]
-BINDING = ("service", "kv", "bucket", "environment")
+BINDING = ("service", "entrypoint", "kv", "bucket", "version_metadata", "environment")
+_REACHED = ("service", "kv", "bucket", "version_metadata")
 
 
 _BOUND = 'a table such as { kv = "carts" }'
@@ -118,11 +119,24 @@ def _vars(table: Table, size: int) -> dict[str, Value]:
 
 def _binding(table: Table) -> Binding:
     table.only(BINDING, {})
-    reached = [key for key in ("service", "kv", "bucket") if not table.lacks(key)]
+    reached = [key for key in _REACHED if not table.lacks(key)]
     if len(reached) != 1:
-        table.wrong(f"needs one of service, kv and bucket, not {' and '.join(reached) or 'none'}")
-    texts = {key: table.text(key) for key in BINDING}
+        table.wrong(f"needs one of service, kv, bucket and version_metadata, not {' and '.join(reached) or 'none'}")
+    texts = {key: table.text(key) for key in BINDING if key != "version_metadata"}
     for key, text in texts.items():
-        if text and (wrong := names.check_name(text)):
+        if text and (wrong := names.check_variable(text) if key == "entrypoint" else names.check_name(text)):
             table.wrong(f"{text} {wrong}", key)
-    return Binding(**texts)
+    metadata = table.flag("version_metadata")
+    if reached == ["version_metadata"]:
+        _check_metadata(table)
+    elif "entrypoint" in table and table.lacks("service"):
+        table.wrong("stands beside service alone: it names a class of the service's main file", "entrypoint")
+    return Binding(**texts, version_metadata=metadata)
+
+
+def _check_metadata(table: Table) -> None:
+    if table.content["version_metadata"] is False:
+        table.wrong("must be true; leave the binding out instead", "version_metadata")
+    for key in ("entrypoint", "environment"):
+        if key in table:
+            table.wrong("has no meaning beside version_metadata: a handler is its own version", key)

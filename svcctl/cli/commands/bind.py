@@ -19,6 +19,10 @@ def bind(
         str | None,
         typer.Option("--service", metavar="TARGET", help="To this service.", autocompletion=complete.services),
     ] = None,
+    entrypoint: Annotated[
+        str | None,
+        typer.Option("--entrypoint", metavar="CLASS", help="To this class of the service's main file."),
+    ] = None,
     kv: Annotated[str | None, typer.Option("--kv", metavar="LABEL", help="To this KV namespace.")] = None,
     bucket: Annotated[str | None, typer.Option("--bucket", metavar="LABEL", help="To this bucket.")] = None,
     environment: Annotated[
@@ -30,6 +34,9 @@ def bind(
             autocompletion=complete.environments,
         ),
     ] = None,
+    version_metadata: Annotated[
+        bool, typer.Option("--version-metadata", help="To what says which version it runs as.")
+    ] = False,
     service: Annotated[
         str | None,
         typer.Option("-s", metavar="NAME", help="The service that gets it.", autocompletion=complete.services),
@@ -47,7 +54,17 @@ def bind(
     it. With --cli it holds at once in one environment, on top of the file. -s is the service that calls, --service
     the one that is called."""
     env, service = target.narrowed_one(env, service)
-    binding = _binding(name, to_service, kv, bucket, environment)
+    binding = _checked(
+        name,
+        Binding(
+            service=to_service,
+            entrypoint=entrypoint,
+            kv=kv,
+            bucket=bucket,
+            version_metadata=version_metadata,
+            environment=environment,
+        ),
+    )
     chosen = target.one_service(context, service)
     if not cli:
         from svcctl.config import edit
@@ -76,15 +93,22 @@ def bind(
         context.show(change, views.change(change))
 
 
-def _binding(name: str, service: str | None, kv: str | None, bucket: str | None, environment: str | None) -> Binding:
+def _checked(name: str, binding: Binding) -> Binding:
     if wrong := names.check_variable(name):
         raise UsageError(f"{name!r} {wrong}")
-    if sum(each is not None for each in (service, kv, bucket)) != 1:
+    reached = (binding.service, binding.kv, binding.bucket, binding.version_metadata or None)
+    if sum(each is not None for each in reached) != 1:
         raise UsageError(
-            f"what does {name} reach? Say one of --service, --kv and --bucket",
+            f"what does {name} reach? Say one of --service, --kv, --bucket and --version-metadata",
             hint="the service that gets it is -s",
         )
-    for each in (service, kv, bucket, environment):
+    for each in (binding.service, binding.kv, binding.bucket, binding.environment):
         if each is not None and (wrong := names.check_name(each)):
             raise UsageError(f"{each!r} {wrong}")
-    return Binding(service=service, kv=kv, bucket=bucket, environment=environment)
+    if binding.entrypoint is not None and (wrong := names.check_variable(binding.entrypoint)):
+        raise UsageError(f"{binding.entrypoint!r} {wrong}")
+    if binding.entrypoint is not None and binding.service is None:
+        raise UsageError("--entrypoint names a class of another service", hint="it goes with --service")
+    if binding.version_metadata and binding.environment:
+        raise UsageError("--environment has no meaning with --version-metadata: a handler is its own version")
+    return binding

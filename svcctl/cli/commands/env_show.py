@@ -113,7 +113,7 @@ def _fields(environment: Shown, head: Version | None, table: str | None) -> Fiel
 def _leads(bound: Bound) -> Content:
     binding = bound.binding
     if binding.service is None:
-        return f"{binding}{'' if binding.environment else ' (its own)'}"
+        return f"{binding}{'' if binding.environment or binding.version_metadata else ' (its own)'}"
     if bound.leads_to is None:
         return Cell(f"{binding}: leads nowhere", "bad")
     return f"{binding} → {bound.leads_to}"
