@@ -24,6 +24,10 @@ POINTS = (
     "gc.committed",
     "gc.rewritten",
     "gc.unlinked",
+    "kv.before-commit",
+    "kv.committed",
+    "kv.copying",
+    "kv.dropped",
     "answer.printed",
 )
 

@@ -9,6 +9,7 @@ through renames.
 from collections.abc import Iterable
 from typing import Protocol
 
+from svcctl import keyvalues
 from svcctl.model import Binding, Deployment, EnvironmentId, Model, Node, Settings
 from svcctl.names import PRODUCTION
 from svcctl.rules.state import Bound, Identity, Place
@@ -51,6 +52,24 @@ def resolve(identity: Identity, name: str, binding: Binding, look: Lookup) -> Pl
         if place := look.place(target, candidate):
             return place
     return look.place(target, PRODUCTION)
+
+
+def namespace(identity: Identity, name: str, binding: Binding, look: Lookup) -> str | None:
+    """The name of the KV namespace that a binding of `identity`'s head reaches now; None for another kind of binding,
+    and where the environment that it names is gone."""
+    if binding.kv is None:
+        return None
+    if binding.environment is None:
+        return keyvalues.namespace(identity.id, identity.born, binding.kv)
+    bound = identity.bound.get(name)
+    place = (
+        look.by_id(bound.environment)
+        if bound and bound.environment
+        else look.place(identity.service, binding.environment)
+    )
+    if place is None or place.identity.deleted:
+        return None
+    return keyvalues.namespace(place.identity.id, place.identity.born, binding.kv)
 
 
 def _lineage(identity: Identity, look: Lookup) -> Iterable[str]:

@@ -16,15 +16,21 @@ from svcctl.errors import Damage, Refused, SvcctlError, Unreachable
 Row = tuple[Any, ...]
 
 
+_BACKUP = "restore it from a backup; the packs beside it hold the code"
+
+
 class Database:
-    def __init__(self, path: Path, lock: WriteLock) -> None:
+    def __init__(self, path: Path, lock: WriteLock, *, patience: float = 30.0, backup: str = _BACKUP) -> None:
+        """`patience` is for SQLite's own locks, in seconds: readers meet one where a process died in the middle of a
+        write. `backup` is what to do where it is damaged."""
         self._lock = lock
         self._path = path
+        self._backup = backup
         with self._mapped():
             self._sqlite = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
             try:
                 self._sqlite.execute("PRAGMA synchronous=FULL")
-                self._sqlite.execute("PRAGMA busy_timeout=30000")
+                self._sqlite.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
             except sqlite3.Error:
                 self.close()
                 raise
@@ -38,9 +44,17 @@ class Database:
         return self._sqlite.in_transaction
 
     def begin_log(self) -> None:
-        """Of a new ledger: from now on readers never wait. SQLite waits for nobody here, so the lock must."""
+        """Of a new database: from now on readers never wait. SQLite waits for nobody here, so the lock must."""
         with self._mapped(), self._lock.held():
             self._sqlite.execute("PRAGMA journal_mode=WAL")
+
+    def shrink(self, pages: int) -> bool:
+        """Gives up to `pages` unused pages back to the disk, of a file that was begun with auto_vacuum; whether there
+        are more."""
+        with self._mapped(), self._lock.held():
+            self._sqlite.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+            ((left,),) = self._sqlite.execute("PRAGMA freelist_count").fetchall()
+        return bool(left)
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         try:
@@ -109,7 +123,7 @@ class Database:
                 f"{self._path}: {error}", hint="nothing was changed; make room on the disk and type the command again"
             )
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return Damage(f"{self._path}: {error}", hint="restore it from a backup; the packs beside it hold the code")
+            return Damage(f"{self._path}: {error}", hint=self._backup)
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
             return Unreachable(
                 f"{self._path} is locked", hint="nothing was changed; another program holds the database"

@@ -4,6 +4,8 @@ Chains (`changes`, `records`) are only ever appended to. The other tables hold w
 reads: rows with constraints, so that what must be unique is so for every writer.
 """
 
+from collections.abc import Sequence
+
 from svcctl import faults
 from svcctl.backend.store.connection import Database
 from svcctl.errors import Refused
@@ -101,9 +103,9 @@ def version_of(database: Database) -> int:
     return int(row[0]) if row else 0
 
 
-def migrate(database: Database) -> None:
+def migrate(database: Database, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
     """Each migration is a transaction of its own: killed in between, the next open goes on."""
-    newest = len(MIGRATIONS)
+    newest = len(migrations)
     found = version_of(database)
     if found > newest:
         raise Refused(
@@ -116,7 +118,7 @@ def migrate(database: Database) -> None:
         with database.writing():
             found = version_of(database)
             if found < newest:
-                for statement in MIGRATIONS[found]:
+                for statement in migrations[found]:
                     database.execute(statement)
                 found += 1
                 database.execute(f"PRAGMA user_version={found}")
