@@ -225,7 +225,7 @@ def _path_of_other_form(method: bytes, target: bytes, fields: list[tuple[bytes, 
             named, named_port = _authority(value)
             if (host, port or default) != (named, named_port or default):
                 raise BadRequest(400, "the target names another host than the Host header")
-    return path  # type: ignore[no-any-return]
+    return path
 
 
 def _check_path(path: bytes) -> None:
