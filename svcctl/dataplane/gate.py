@@ -21,6 +21,8 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from svcctl.dataplane.forwarding import CLAIMS
+
 HEAD_LIMIT: Final = 1 << 16
 LINE_LIMIT: Final = 1 << 14
 """Of the request line."""
@@ -45,8 +47,9 @@ _HEAD: Final = re.compile(
     rb"(?:\r\n)?+(" + _TOKEN + rb") ([!\"$-~]++) HTTP/(1\.[01])\r\n(?:" + _HEADER + rb"\r\n)*+\r\n"
 )
 _DECISIVE: Final = re.compile(
-    rb"\r\n(?=[HhCcTtPpUuEeFfXx])((?i:host|con(?:tent-length|nection)|transfer-encoding|proxy-connection|upgrade|expect"
-    rb"|forwarded|x-(?:forwarded-[^:]*+|real-ip)|cf-connecting-ip)):[\t ]*+([^\r]*+)"
+    rb"\r\n(?=[HhCcTtPpUuEeFfXx])((?i:host|con(?:tent-length|nection)|transfer-encoding|proxy-connection|upgrade|expect|"
+    + CLAIMS
+    + rb")):[\t ]*+([^\r]*+)"
 )
 _UPGRADE_LINE: Final = re.compile(rb"\r\n(?i:upgrade):[^\r]*+")
 _ABSOLUTE: Final = re.compile(rb"((?i:https?))://([^/?]*+)(/[^?]*+)?+")
@@ -89,7 +92,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     upgrade: bool
     """llhttp would stop behind the head; see `without_upgrade`."""
     forwarding: bool
-    """Has a header that says where the request came from: X-Forwarded-…, Forwarded, X-Real-IP, CF-Connecting-IP."""
+    """Has a header that says where the request came from; see `forwarding`."""
 
 
 _hosts: dict[bytes, str] = {}
