@@ -37,9 +37,10 @@ async def send_response(
         content = b""
         if status == 205:
             headers.append((_LENGTH, b"0"))
-    elif content is None:
+    elif not content:
+        # To HEAD, the length is that of what GET would get, which a handler or an application may know.
         content = b""
-        headers.append((_LENGTH, (own is not None and head and own.find(_LENGTH)) or b"0"))
+        headers.append((_LENGTH, (head and own is not None and own.find(_LENGTH)) or b"0"))
     else:
         headers.append((_LENGTH, b"%d" % len(content)))
     await send({"type": "http.response.start", "status": status, "headers": headers})

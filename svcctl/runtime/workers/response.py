@@ -85,14 +85,14 @@ class Response(Body):
         self._content = self._kind = None
 
     @classmethod
-    def of_raw(cls, status: int, raw: list[Raw], content: Content, url: str = "") -> "Response":
+    def of_raw(cls, status: int, raw: list[Raw], content: Content, url: str = "", status_text: str = "") -> "Response":
         """Of parts that were checked elsewhere."""
         made = cls.__new__(cls)
         made._content = content
         made._used = made.redirected = False
         made._kind = None
         made._headers = Headers.of_raw(raw)
-        made._status_text = ""
+        made._status_text = status_text
         made.status = status
         made.url = url
         return made
