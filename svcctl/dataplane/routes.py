@@ -1,8 +1,10 @@
 """Which environment answers a host and a path. docs/data-plane.md has the table, which a test reads.
 
-An entry is a hostname, which takes every path, or a route `host/path*` (names.check_route). Of the entries that match,
-the one with the most specific host answers: the host itself, then the longest `*.parent`; of those the one with the
-longest path, and of two equally long the one without `*`. Hosts arrive in the gate's normal form, paths as sent.
+An entry is a generated hostname, which takes every path, or a route `host/path*` (names.check_route). A hostname is
+nobody else's, and no `*.parent` reaches into a domain under which hostnames are generated: there, an unknown name is
+one that was deleted, or mistyped. Of the routes that match, the one with the most specific host answers: the host
+itself, then the longest `*.parent`; of those the one with the longest path, and of two equally long the one without
+`*`. Hosts arrive in the gate's normal form, paths as sent.
 
 A path is compared as it was sent. But the handler behind it may read it decoded, without doubled slashes, or with its
 dot segments resolved, and then `/%61dmin` is `/admin`, which a route gives to somebody else. So where another reading
@@ -10,7 +12,7 @@ of a path leads elsewhere than the path itself, nobody answers.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -22,7 +24,7 @@ _SLASHES: Final = re.compile(rb"[/\\]+")
 
 
 class _Paths:
-    """The paths of one host. `prefixes` are without their `*`; a hostname's is empty."""
+    """The paths of one host. `prefixes` are without their `*`."""
 
     __slots__ = ("exact", "lengths", "prefixes")
 
@@ -31,6 +33,10 @@ class _Paths:
         self.prefixes: dict[bytes, str] = {}
         self.lengths: tuple[int, ...] = ()
         """Of the prefixes, longest first."""
+
+    @property
+    def are_one(self) -> bool:
+        return not self.exact and self.prefixes.keys() == {b"/"}
 
     def find(self, path: bytes) -> str | None:
         if (key := self.exact.get(path)) is not None:
@@ -41,36 +47,38 @@ class _Paths:
         return None
 
 
-class _Hosts:
-    """Hosts and their paths. `read` has the patterns' paths as a handler may read them."""
+class _Table:
+    """Routes by host. With `read`, their paths are as a handler may read them."""
 
-    __slots__ = ("exact", "wild")
+    __slots__ = ("_domains", "_wild", "exact")
 
-    def __init__(self, entries: Iterable[Entry], *, read: bool) -> None:
+    def __init__(self, routes: Iterable[Entry], domains: Collection[str], *, read: bool) -> None:
+        self._domains = domains
         self.exact: dict[str, _Paths] = {}
-        self.wild: dict[str, _Paths] = {}
-        for pattern, key in entries:
+        self._wild: dict[str, _Paths] = {}
+        for pattern, key in routes:
             host, path = _split(pattern)
             hosts = self.exact
             if host.startswith("*."):
-                host, hosts = host[2:], self.wild
+                host, hosts = host[2:], self._wild
             if (paths := hosts.get(host)) is None:
                 paths = hosts[host] = _Paths()
+            is_prefix = path.endswith("*")
             raw = path.removesuffix("*").encode()
-            is_exact = raw == path.encode() != b""
-            table = paths.exact if is_exact else paths.prefixes
-            table.setdefault(_read(raw, whole=is_exact) if read else raw, key)
-        for hosts in (self.exact, self.wild):
-            for paths in hosts.values():
-                paths.lengths = tuple(sorted({len(prefix) for prefix in paths.prefixes}, reverse=True))
+            table = paths.prefixes if is_prefix else paths.exact
+            table.setdefault(_read(raw, whole=not is_prefix) if read else raw, key)
+        for paths in (*self.exact.values(), *self._wild.values()):
+            paths.lengths = tuple(sorted({len(prefix) for prefix in paths.prefixes}, reverse=True))
 
     def find(self, host: str, path: bytes) -> str | None:
         paths = self.exact.get(host)
         if paths is not None and (key := paths.find(path)) is not None:
             return key
-        if self.wild:
+        if self._wild:
             for parent in _parents(host):
-                paths = self.wild.get(parent)
+                if parent in self._domains:
+                    return None
+                paths = self._wild.get(parent)
                 if paths is not None and (key := paths.find(path)) is not None:
                     return key
         return None
@@ -81,11 +89,15 @@ class Routes:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = tuple(entries)
-        odd = any(_READS_OTHERWISE.search(_split(pattern)[1].encode()) for pattern, _ in self.entries if "/" in pattern)
-        self._sent = _Hosts(self.entries, read=False)
-        self._read = _Hosts(self.entries, read=True) if odd else self._sent
-        self._odd = odd
-        self._whole = {host: key for host, paths in self._sent.exact.items() if (key := _key_of_all(paths)) is not None}
+        hostnames = [entry for entry in self.entries if "/" not in entry[0]]
+        routes = [entry for entry in self.entries if "/" in entry[0]]
+        domains = {host.partition(".")[2] for host, _ in hostnames}
+        self._odd = any(_READS_OTHERWISE.search(_split(pattern)[1].encode()) for pattern, _ in routes)
+        self._sent = _Table(routes, domains, read=False)
+        self._read = _Table(routes, domains, read=True) if self._odd else self._sent
+        self._whole = {host: paths.prefixes[b"/"] for host, paths in self._sent.exact.items() if paths.are_one}
+        """Whose every path is one key's: no path has to be looked at."""
+        self._whole.update(reversed(hostnames))
 
     def find(self, host: str, path: bytes) -> str | None:
         key = self._whole.get(host)
@@ -146,13 +158,6 @@ def _parents(host: str) -> Iterator[str]:
         if not dot:
             return
         yield host
-
-
-def _key_of_all(paths: _Paths) -> str | None:
-    """Whose every path is, if that can be said without the path."""
-    if paths.exact or not paths.prefixes.keys() <= {b"", b"/"}:
-        return None
-    return paths.find(b"/")
 
 
 def _readings(path: bytes) -> set[bytes]:
