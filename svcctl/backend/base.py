@@ -5,7 +5,7 @@ is in the state before a mutation or the state after it, and the next call works
 second sees what the first did: a delta applies to it, a command that carries heads (`expect`) is refused with Conflict.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from svcctl.digest import Digest
@@ -23,10 +23,12 @@ from svcctl.model import (
 )
 from svcctl.progress import SILENT, Progress
 from svcctl.reference import Reference
-from svcctl.rules.state import Plan
+from svcctl.rules.state import Place, Plan
 
 if TYPE_CHECKING:
     from svcctl.commands import Command
+    from svcctl.keyvalues import KeyValues
+    from svcctl.sealing import SecretValue
 
 
 class Stream(Protocol):
@@ -95,6 +97,16 @@ class Stored(Model):
     bytes: int
 
 
+class Followed(Model):
+    """What a data plane needs to know, as of change `number`."""
+
+    store: str
+    """The id of the store: another one means that everything known is void."""
+    number: int
+    places: tuple[Place, ...]
+    """Environments that changed since, deleted ones among them; heads with their tags."""
+
+
 class Backend(Protocol):
     # ---- reading
 
@@ -139,10 +151,28 @@ class Backend(Protocol):
 
     def deployment(self, service: str, environment: str) -> Deployment: ...
 
+    def namespaces(self, service: str, environment: str) -> dict[str, str]:
+        """The KV namespaces that the bindings of its head reach, by the binding's name."""
+
     def manifest(self, code: Digest) -> Manifest: ...
 
     def open_blob(self, blob: Digest) -> Stream:
         """Raises Damage before a single byte that does not match the name is handed on."""
+
+    # ---- running
+
+    def follow(self, after: int) -> Followed:
+        """What changed in all projects after change `after`; with 0, everything that lives."""
+
+    def reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> "dict[str, SecretValue]":
+        """The values behind a head's fingerprints, by name: for what runs it. Raises Refused where one was destroyed."""
+
+    # ---- what handlers store
+
+    @property
+    def keyvalues(self) -> "KeyValues":
+        """Entries are no part of the ledger: no change records them, and no version brings them back. They end with
+        their environment's life, once gc has seen that it is over."""
 
     # ---- mutations
 

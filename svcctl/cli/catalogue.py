@@ -38,6 +38,13 @@ COMMANDS = {
         },
     ),
     **_panel(
+        "Run",
+        {
+            "serve": "Answer requests at the hostnames of every environment.",
+            "call": "Send a request through stored versions, without a server.",
+        },
+    ),
+    **_panel(
         "Environments",
         {
             "status": "Show what runs where, and what is waiting.",

@@ -79,3 +79,8 @@ SinceOption = Annotated[
 ]
 ActorOption = Annotated[str | None, typer.Option("--actor", metavar="WHO", help="By this person or token.")]
 CommitOption = Annotated[str | None, typer.Option("--commit", metavar="HASH", help="Of this git commit.")]
+
+# ---- serving
+
+HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")]
+PortOption = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, metavar="N", help="0: a free one.")]

@@ -2,7 +2,7 @@
 
 from svcctl import names
 from svcctl.errors import NotFound, UsageError
-from svcctl.model import Settings, Version
+from svcctl.model import Environment, Settings, Version
 from svcctl.reference import AsOf, At, Back, Number, Tag, write_at
 from svcctl.rules.state import Identity, Place, Snapshot
 
@@ -59,4 +59,25 @@ def absent(identity: Identity, at: At) -> NotFound:
         f"{identity.ref} has no version {wanted}",
         hint=f"it has {identity.born + 1} to {identity.last}",
         next=f"svcctl history {identity.ref}",
+    )
+
+
+def described(place: Place) -> Environment:
+    identity = place.identity
+    code = place.head.code if place.head else None
+    return Environment(
+        ref=identity.ref,
+        service=identity.service,
+        name=identity.name,
+        hostname=identity.hostname,
+        head=identity.head,
+        protected=identity.protected,
+        routes=identity.routes,
+        cli_routes=identity.cli_routes,
+        id=identity.id,
+        block=identity.block,
+        cloned_from=identity.cloned_from,
+        expires=identity.expires,
+        lacks=tuple(code.requires.lacking(place.settings)) if code and place.settings else (),
+        deleted=identity.deleted,
     )

@@ -19,7 +19,7 @@ SUBREQUESTS = 1_000
 class Outer:
     """One request from outside, or one `svcctl call`."""
 
-    __slots__ = ("background", "deadline", "id", "subrequests")
+    __slots__ = ("background", "deadline", "id", "status", "subrequests")
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -29,6 +29,8 @@ class Outer:
         """What `waitUntil` was given."""
         self.deadline = 0.0
         """On the loop's clock; 0: none."""
+        self.status = 0
+        """Of the answer, once it has begun."""
 
     def wait_until(self, work: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
         task = asyncio.ensure_future(work)
@@ -38,7 +40,7 @@ class Outer:
 
 
 class Invocation:
-    """One handler at work."""
+    """One handler at work. Handlers are given it as `ctx`."""
 
     __slots__ = ("caller", "depth", "env", "outer", "part")
 
@@ -59,6 +61,26 @@ class Invocation:
             each = each.caller
         return found[::-1]
 
+    # ---- what handlers use of it
+
+    def wait_until(self, work: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
+        """Goes on after the response; the worker process waits for it before it ends."""
+        self.outer.wait_until(work)
+
+    waitUntil = wait_until  # noqa: N815 - Cloudflare's name
+
+    def pass_through_on_exception(self) -> None:
+        """There is no origin behind a handler: an exception is always answered with 500."""
+
+    passThroughOnException = pass_through_on_exception  # noqa: N815 - Cloudflare's name
+
+    @property
+    def props(self) -> dict[str, Any]:
+        return {}
+
+    def __repr__(self) -> str:
+        return f"<ctx of {self.part.ref}, request {self.outer.id}>"
+
 
 current: ContextVar[Invocation] = ContextVar("svcctl.invocation")
-"""Not set while modules are loaded, nor in lifespans."""
+"""Set while modules are loaded too; not set in lifespans."""

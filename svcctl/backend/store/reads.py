@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from msgspec.structs import replace
 
 from svcctl import names
+from svcctl.backend.base import Followed
 from svcctl.backend.store.connection import Database, Row
 from svcctl.backend.store.ledger import VERSION_COLUMNS, Ledger
 from svcctl.errors import NotFound
@@ -17,7 +18,7 @@ from svcctl.model import (
 )
 from svcctl.reference import Reference
 from svcctl.rules import closure
-from svcctl.rules.reading import absent, number_of
+from svcctl.rules.reading import absent, described, number_of
 from svcctl.rules.state import Place
 
 
@@ -64,6 +65,26 @@ class Reads:
 
     def deployment(self, service: str, environment: str) -> Deployment:
         return closure.deployment(self.find(service, environment), _Living(self.ledger))
+
+    def namespaces(self, service: str, environment: str) -> dict[str, str]:
+        place = self.find(service, environment)
+        bindings = place.settings.bindings if place.settings else {}
+        look = _Living(self.ledger)
+        found = {name: closure.namespace(place.identity, name, each, look) for name, each in sorted(bindings.items())}
+        return {name: namespace for name, namespace in found.items() if namespace is not None}
+
+    def follow(self, after: int) -> Followed:
+        """After 0, without tombstones: nothing was ever known of them."""
+        row = self._db.one("SELECT (SELECT value FROM store WHERE name = 'id'), (SELECT max(number) FROM changes)")
+        store, number = row if row else ("", 0)
+        rows = self._db.all(
+            "SELECT id FROM environments WHERE changed > ? AND (? > 0 OR living = 1) ORDER BY id", (after, after)
+        )
+        places = (place for (id,) in rows if (place := self.ledger.place(id)))
+        return Followed(store=store or "", number=number or 0, places=tuple(map(self._with_tags, places)))
+
+    def _with_tags(self, place: Place) -> Place:
+        return replace(place, head=self._tagged(place.identity.id, place.head)) if place.head else place
 
     # ---- versions
 
@@ -137,24 +158,3 @@ class _Living:
 
     def former(self, service: str, name: str) -> EnvironmentId | None:
         return self._ledger.former(service, name)
-
-
-def described(place: Place) -> Environment:
-    identity = place.identity
-    code = place.head.code if place.head else None
-    return Environment(
-        ref=identity.ref,
-        service=identity.service,
-        name=identity.name,
-        hostname=identity.hostname,
-        head=identity.head,
-        protected=identity.protected,
-        routes=identity.routes,
-        cli_routes=identity.cli_routes,
-        id=identity.id,
-        block=identity.block,
-        cloned_from=identity.cloned_from,
-        expires=identity.expires,
-        lacks=tuple(code.requires.lacking(place.settings)) if code and place.settings else (),
-        deleted=identity.deleted,
-    )

@@ -8,20 +8,22 @@ transaction sees, the plan is written, committed. Child processes, hashing and n
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from svcctl import faults, rules
-from svcctl.backend.base import Artifact, Changes, Filter, History, Stored, Stream
+from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Stored, Stream
 from svcctl.backend.store import lock, migrations
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
 from svcctl.backend.store.ledger import Ledger
 from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.pages import Pages
-from svcctl.backend.store.reads import Reads, described
+from svcctl.backend.store.reads import Reads
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Unreachable
 from svcctl.model import (
@@ -37,16 +39,19 @@ from svcctl.model import (
 )
 from svcctl.progress import SILENT, Progress
 from svcctl.reference import Reference
+from svcctl.rules.reading import described
 from svcctl.rules.state import Plan
 
 if TYPE_CHECKING:  # what only mutations and maintenance need is imported by them: reading starts fast
     from svcctl.backend.store.gc import Swept
+    from svcctl.backend.store.kv import KeyValueStore
     from svcctl.backend.store.vault import Vault
     from svcctl.backend.store.verify import Verified
     from svcctl.commands import Command
+    from svcctl.sealing import SecretValue
 
 T = TypeVar("T")
-_POLL = 0.05  # seconds between two looks of `wait`
+_POLL = 0.02  # seconds between two looks of `wait`
 
 
 class _Suspect(Exception):
@@ -112,12 +117,21 @@ class Store:
 
     def close(self) -> None:
         self.database.close()
+        if "keyvalues" in self.__dict__:
+            self.keyvalues.close()
 
     @cached_property
     def vault(self) -> "Vault":
         from svcctl.backend.store.vault import Vault
 
         return Vault(self.folder, self.database, self._environ)
+
+    @cached_property
+    def keyvalues(self) -> "KeyValueStore":
+        from svcctl.backend.store.kv import KeyValueStore
+
+        patience = lock.patience(self._environ)
+        return KeyValueStore(self.folder, patience=patience, clock=lambda: self._clock().timestamp())
 
     # ---- reading
 
@@ -188,6 +202,10 @@ class Store:
         with self.database.reading():
             return Reads(self.database).deployment(service, environment)
 
+    def namespaces(self, service: str, environment: str) -> dict[str, str]:
+        with self.database.reading():
+            return Reads(self.database).namespaces(service, environment)
+
     def manifest(self, code: Digest) -> Manifest:
         return self._where_it_lies(lambda: self.blobs.manifest(code))
 
@@ -203,6 +221,15 @@ class Store:
         except Damage:
             with self.database.reading():
                 return read()
+
+    # ---- running
+
+    def follow(self, after: int) -> Followed:
+        with self.database.reading():
+            return Reads(self.database).follow(after)
+
+    def reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> "dict[str, SecretValue]":
+        return {name: self.vault.reveal(environment, name, fingerprint) for name, fingerprint in secrets.items()}
 
     # ---- mutations
 
@@ -262,11 +289,16 @@ class Store:
         return Verifier(self.database, self.blobs, progress).run(head)
 
     def gc(self, *, dry_run: bool, grace: float | None = None, progress: Progress = SILENT) -> "Swept":
-        """Uploads that no version names are kept for `grace` seconds (a day)."""
-        from svcctl.backend.store import gc
+        """Uploads that no version names, and the KV entries of deleted environments, are kept for `grace` seconds (a
+        day)."""
+        from svcctl.backend.store import gc, kv
 
         grace = gc.GRACE if grace is None else grace
-        return gc.sweep(self.database, self.blobs, dry_run=dry_run, grace=grace, progress=progress)
+        swept = gc.sweep(self.database, self.blobs, dry_run=dry_run, grace=grace, progress=progress)
+        if not (self.folder / kv.FILE).exists():
+            return swept
+        before = self._clock() - timedelta(seconds=grace)
+        return replace(swept, namespaces=gc.sweep_namespaces(self.database, self.keyvalues, before, dry_run=dry_run))
 
     def rewrap(self) -> int:
         return self.vault.rewrap()

@@ -1,0 +1,172 @@
+"""A request answered in this process, by stored versions: what `svcctl call` does."""
+
+import asyncio
+import base64
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+from svcctl.backend.base import Backend
+from svcctl.backend.store.kv import KeyValueStore
+from svcctl.cli import running, target
+from svcctl.cli.context import Context
+from svcctl.dataplane.assembling import NotLive, assemble
+from svcctl.dataplane.cache import Cache
+from svcctl.dataplane.landscape import Landscape
+from svcctl.dataplane.lifespan import Lifespans
+from svcctl.errors import Refused, UsageError
+from svcctl.model import EnvironmentId, Model
+from svcctl.reference import Reference
+from svcctl.rules.state import Place
+from svcctl.runtime.assembly import Assembly
+from svcctl.runtime.invocation import Outer, current
+from svcctl.runtime.limits import LimitExceeded
+from svcctl.runtime.running import LoadFailed, Running
+from svcctl.runtime.tracebacks import readable
+from svcctl.runtime.workers import Request
+from svcctl.sealing import SecretValue
+from svcctl.text import clean
+
+TIMEOUT = 30.0
+
+
+class Asked(Model):
+    path: str
+    method: str
+    body: bytes | None
+    headers: tuple[tuple[str, str], ...]
+
+
+class Answer(Model):
+    ref: str
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def document(self) -> dict[str, Any]:
+        """The body as text; one that is none as base64."""
+        try:
+            body = {"body": self.body.decode()}
+        except UnicodeDecodeError:
+            body = {"base64": base64.b64encode(self.body).decode()}
+        return {"ref": self.ref, "status": self.status, "headers": self.headers, **body}
+
+
+def request(context: Context, path: str, method: str | None, data: str | None, headers: Sequence[str] | None) -> Asked:
+    if not path.startswith("/"):
+        raise UsageError(f"{path!r} is no path", hint="it begins with /")
+    found = []
+    for text in headers or ():
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise UsageError(f"-H {text!r}: must be NAME: VALUE")
+        found.append((name.strip(), value.strip()))
+    body = None if data is None else _body(context, data)
+    return Asked(path=path, method=method or ("GET" if body is None else "POST"), body=body, headers=tuple(found))
+
+
+def _body(context: Context, data: str) -> bytes:
+    if data == "@-":
+        return sys.stdin.buffer.read()
+    return context.path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
+
+
+def answer(
+    context: Context, ref: str, service: Sequence[str] | None, overriding: Sequence[str], asked: Asked
+) -> Answer:
+    backend = context.backend
+    landscape = Landscape()
+    landscape.take(backend.follow(0))
+    place = _place(backend, landscape, target.one(context, ref, service))
+    others = [_place(backend, landscape, target.one(context, each)) for each in overriding]
+    view = landscape.choosing([place, *others], others)
+    cache = Cache(running.cache_folder(running.store_folder(context)))
+
+    def reveal(id: EnvironmentId, secrets: Mapping[str, str]) -> Mapping[str, SecretValue]:
+        return backend.reveal(id, secrets)
+
+    try:
+        assembly = assemble(view, place, lambda code: cache.files(code, backend), reveal)
+    except NotLive as error:
+        raise Refused(str(error), next=f"svcctl env show {place.ref}") from error
+    _check_used(assembly, others)
+    host = place.identity.hostname or "localhost"
+    with redirect_stdout(sys.stderr):
+        return asyncio.run(_answered(context, assembly, f"http://{host}{asked.path}", asked))
+
+
+def _place(backend: Backend, landscape: Landscape, wanted: Reference) -> Place:
+    """An environment as it was at a version."""
+    version = backend.version(wanted)
+    known = landscape.place(version.service, version.environment)
+    if known is None:
+        raise Refused(f"{version.ref} is not there any more")
+    return Place(identity=known.identity, head=version, settings=backend.settings(version.settings.digest))
+
+
+def _check_used(assembly: Assembly, others: Sequence[Place]) -> None:
+    for place in others:
+        if place.ref not in {part.place for part in assembly.parts}:
+            reached = ", ".join(sorted(part.place for part in assembly.parts[1:])) or "nothing"
+            raise UsageError(
+                f"--with {place.ref}: {assembly.place} does not reach {place.identity.service}",
+                hint=f"it reaches {reached}",
+            )
+
+
+async def _answered(context: Context, assembly: Assembly, url: str, asked: Asked) -> Answer:
+    folders = {part.folder: part.ref for part in assembly.parts}
+    try:
+        loaded = Running(assembly, lambda: KeyValueStore(running.store_folder(context)))
+    except LoadFailed as error:
+        raise Refused(f"{error}\n{readable(error.__cause__ or error, folders)}".rstrip()) from error
+    lifespans = Lifespans(loaded)
+    try:
+        if failed := await lifespans.enter():
+            raise Refused(failed)
+        async with asyncio.timeout(TIMEOUT):
+            return await _called(loaded, url, asked)
+    except TimeoutError as error:
+        raise Refused(f"{assembly.front.ref} did not answer within {TIMEOUT:g} s") from error
+    except LimitExceeded as error:
+        raise Refused(f"{assembly.front.ref}: {error}") from error
+    except Exception as error:  # a handler may raise anything
+        if isinstance(error, Refused):
+            raise
+        raise Refused(
+            f"{assembly.front.ref} raised {clean(repr(error))}\n{readable(error, folders)}".rstrip()
+        ) from error
+    finally:
+        await lifespans.leave()
+        loaded.close()
+
+
+async def _called(loaded: Running, url: str, asked: Asked) -> Answer:
+    outer = Outer("call")
+    invocation = loaded.invocation(outer)
+    token = current.set(invocation)
+    try:
+        request = Request(url, method=asked.method, headers=list(asked.headers), body=asked.body)
+        response = await loaded.front.fetch(request, invocation)
+        body = bytes(await response.bytes())
+        if outer.background:
+            await asyncio.wait(outer.background)
+    finally:
+        current.reset(token)
+    return Answer(
+        ref=loaded.assembly.front.ref, status=response.status, headers=tuple(response.headers.items()), body=body
+    )
+
+
+def write_body(context: Context, answer: Answer) -> None:
+    """As it came; a terminal is spared control characters."""
+    if sys.stdout.isatty():
+        text = answer.body.decode("utf-8", "replace")
+        sys.stdout.write("".join(c if c in "\n\t" else clean(c) for c in text))
+        if not text.endswith("\n"):
+            sys.stdout.write("\n")
+    else:
+        sys.stdout.buffer.write(answer.body)
+    sys.stdout.flush()
+    context.output.printed = True

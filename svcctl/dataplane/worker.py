@@ -1,0 +1,308 @@
+"""A worker process: one deployment, answering on connections that the router accepted.
+
+It starts as a fork of the warm parent, is told what to run over its channel, loads it, says READY, and from then on
+adopts each connection that comes in. It ends when it was told to drain, or when the router is gone: idle connections
+go back to the router, running requests and what `waitUntil` was given are finished, within a deadline.
+
+Three things end what runs too long. A request that has no answer by its deadline is cancelled and answered with 504; a
+sync handler's thread can't be cancelled, so it is abandoned, and after a few of those the worker asks for a successor.
+A blocked event loop answers no PING: the router then has the stacks of all threads written into the log, and kills.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from typing import Any, NoReturn
+
+import uvloop
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from svcctl import wire
+from svcctl.dataplane.channel import Channel, Kind
+from svcctl.dataplane.forwarding import TrustedProxies
+from svcctl.dataplane.gate import BadRequest, Head
+from svcctl.dataplane.lifespan import Lifespans
+from svcctl.dataplane.protocol import Connection
+from svcctl.dataplane.routes import Routes
+from svcctl.keyvalues import KeyValues
+from svcctl.model import Model
+from svcctl.runtime import capture, threads
+from svcctl.runtime.answering import Answering
+from svcctl.runtime.assembly import Assembly
+from svcctl.runtime.running import LoadFailed, Running
+from svcctl.runtime.tracebacks import readable
+from svcctl.runtime.workers import outbound
+
+DUMP = signal.SIGUSR2
+"""Writes the stacks of all threads into the log."""
+_SWEEP = 0.25
+_ABANDONED = 4
+"""Hanging threads after which a worker asks for a successor."""
+_STALLED = 60.0
+"""Seconds in which a client must take at least a byte of what it is sent."""
+
+
+_NOBODY = TrustedProxies(())
+
+
+class Orders(Model):
+    """How to run an assembly; what the operator chose."""
+
+    assembly: Assembly
+    key: str = ""
+    """What the routes call this deployment."""
+    request_timeout: float = 30.0
+    """Seconds until a handler must have answered."""
+    drain_timeout: float = 30.0
+    keep_alive: float = 75.0
+    memory: int | None = None
+    """Bytes that the process may allocate."""
+    allow_private: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    access_log: bool = False
+    explain: bool = False
+    """Errors are shown to the client, as in development."""
+
+
+class Busy(Model):
+    """A PONG."""
+
+    active: int
+    connections: int
+    requests: int
+    """Answered since the start."""
+
+
+class Worker:
+    def __init__(self, channel: socket.socket, open_keyvalues: Callable[[], KeyValues]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ended = self.loop.create_future()
+        self.state: dict[str, Any] = {}
+        self.server_state = ServerState()
+        self.trust = _NOBODY
+        self.config: Config
+        self._open_keyvalues = open_keyvalues
+        self._orders = Orders(assembly=Assembly(parts=()))
+        self._running: Running
+        self._answering: Answering | None = None
+        self._lifespans: Lifespans | None = None
+        self._routes = Routes(())
+        self._key = ""
+        self._connections: set[Connection] = set()
+        self._draining = False
+        self._adopting = 0
+        self._stalled_at = 0.0
+        self._wants_successor = False
+        self._channel = Channel(channel, self.loop, self._received, self._router_gone)
+
+    # ---- frames
+
+    def _received(self, kind: Kind, payload: bytes, descriptor: int | None) -> None:
+        match kind:
+            case Kind.ASSEMBLY:
+                self._start(wire.decode(payload, Orders))
+            case Kind.CLAIMS:
+                self._routes = Routes(wire.decode(payload, list[tuple[str, str]]))
+            case Kind.CONNECTION if descriptor is not None:
+                self._adopt(socket.socket(fileno=descriptor), payload)
+            case Kind.PING:
+                busy = Busy(
+                    active=self._answering.active if self._answering else 0,
+                    connections=len(self._connections),
+                    requests=self.server_state.total_requests,
+                )
+                self._channel.send(Kind.PONG, wire.canonical(busy))
+            case Kind.DRAIN:
+                self._drain()
+            case _:
+                raise ValueError(f"a worker is not sent {kind!r}")
+
+    def _router_gone(self) -> None:
+        """Nobody is left to hand connections to: what runs is finished, what is idle closed."""
+        self._drain()
+
+    # ---- start
+
+    def _start(self, orders: Orders) -> None:
+        self._orders = orders
+        capture.install(1, orders.assembly.front)
+        capture.redact([value for part in orders.assembly.parts for value in part.secrets.values.values()])
+        outbound.allow(orders.allow_private)
+        if orders.memory:
+            _limit_memory(orders.memory)
+        os.chdir(orders.assembly.front.folder)
+        self.trust = TrustedProxies(orders.trusted_proxies)
+        self._key = orders.key
+        try:
+            self._running = Running(orders.assembly, self._open_keyvalues)
+        except LoadFailed as error:
+            cause = error.__cause__ or error
+            self._fail(str(error), readable(cause, _folders(orders.assembly)))
+            return
+        self._answering = Answering(self._running, timeout=orders.request_timeout, explain=orders.explain)
+        self.config = Config(
+            app=self._answering.app,
+            interface="asgi3",
+            http=Connection,  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,  # uvicorn's server would keep it up
+            timeout_keep_alive=orders.keep_alive,  # type: ignore[arg-type]
+        )
+        self.config.load()
+        # It would tell once more, with its own frames on top, what `Answering` has told.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._begin_lifespans = self.loop.create_task(self._enter())
+
+    async def _enter(self) -> None:
+        self._lifespans = Lifespans(self._running)
+        failed = await self._lifespans.enter()
+        if failed is not None:
+            self._fail(failed, failed)
+            return
+        self.state = self._running.front.state
+        gc.collect()
+        gc.freeze()
+        self._sweep()
+        self._channel.send(Kind.READY)
+
+    def _fail(self, message: str, text: str) -> None:
+        capture.log_exception(text)
+        self._channel.send(Kind.FAILED, message.encode())
+        self._finish()
+
+    # ---- connections
+
+    def _adopt(self, sock: socket.socket, first: bytes) -> None:
+        if self._draining:
+            self._channel.send(Kind.CONNECTION, first, os.dup(sock.fileno()))
+            sock.close()
+            return
+        self._adopting += 1
+        task = self.loop.create_task(self._connect(sock, first))
+        task.add_done_callback(self._adopted)
+
+    async def _connect(self, sock: socket.socket, first: bytes) -> None:
+        await self.loop.connect_accepted_socket(partial(Connection, self, first), sock)
+
+    def _adopted(self, task: asyncio.Task[None]) -> None:
+        self._adopting -= 1
+        if not task.cancelled() and (error := task.exception()):
+            capture.log_event("debug", f"a connection was gone before it was adopted: {error}")
+
+    def arrived(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def left(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._finish_if_empty()
+
+    def is_ours(self, head: Head) -> bool:
+        return not self._draining and self._routes.find(head.host, head.path) == self._key
+
+    def idle(self, connection: Connection) -> None:
+        """It is at a boundary."""
+        if self._draining:
+            connection.leave()
+
+    def refused(self, wrong: BadRequest) -> None:
+        capture.log_event("debug", f"refused: {wrong.status} {wrong.reason}")
+
+    def retry(self, connection: Connection) -> None:
+        self.loop.call_later(0.005, connection.leave)
+
+    def return_connection(self, descriptor: int, unread: bytes) -> None:
+        self._channel.send(Kind.CONNECTION, unread, descriptor)
+
+    # ---- end
+
+    def _drain(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        for connection in list(self._connections):
+            connection.leave()
+        self.loop.call_later(self._orders.drain_timeout, self._finish)
+        self._finish_if_empty()
+
+    def _finish_if_empty(self) -> None:
+        left = self._connections or self._adopting or self._channel.waiting
+        if self._draining and not left and not (self._answering and self._answering.active):
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.ended.done():
+            self.loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        if self.ended.done():
+            return
+        if self._lifespans is not None:
+            await self._lifespans.leave()
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    # ---- watching
+
+    def _sweep(self) -> None:
+        """Cheap and rare: a timer for each request would cost more than the requests."""
+        self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        if self._answering:
+            self._answering.end_overdue(self.loop.time())
+        if threads.abandoned() >= _ABANDONED and not self._draining and not self._wants_successor:
+            self._wants_successor = True
+            self._channel.send(Kind.REPLACE)
+        now = time.monotonic()
+        if now - self._stalled_at > _STALLED:
+            self._stalled_at = now
+            for connection in list(self._connections):
+                if connection.is_stuck():
+                    connection.transport.abort()
+        capture.flush_requests()
+        self._finish_if_empty()
+        self.loop.call_later(_SWEEP, self._sweep)
+
+
+def _folders(assembly: Assembly) -> dict[str, str]:
+    return {part.folder: part.ref for part in assembly.parts}
+
+
+def _limit_memory(most: int) -> None:
+    """Of private memory: an allocation beyond it raises MemoryError in the handler that asked."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def run(channel: socket.socket, open_keyvalues: Callable[[], KeyValues]) -> NoReturn:
+    """In a fresh fork. Never returns to what the parent was doing."""
+    faulthandler.enable(2)
+    faulthandler.register(DUMP, 2, all_threads=True)
+    status = 1
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_main(channel, open_keyvalues))
+        status = 0
+    finally:
+        sys.stdout.flush()
+        os._exit(status)  # threads that hang must not keep the process
+
+
+async def _main(channel: socket.socket, open_keyvalues: Callable[[], KeyValues]) -> None:
+    worker = Worker(channel, open_keyvalues)
+    await worker.ended
+    await asyncio.sleep(0)

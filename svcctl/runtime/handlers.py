@@ -1,0 +1,184 @@
+"""Handler code in its forms, made one: something that takes a Request and answers a Response.
+
+A main module has one of: a class `Default` (a WorkerEntrypoint), a function `fetch(request, env, ctx)` or
+`on_fetch(request, env)`, or an ASGI or WSGI application; `main = "app.py:app"` names any of them.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any, Literal
+
+from svcctl.names import did_you_mean
+from svcctl.runtime import asgi, wsgi
+from svcctl.runtime.env import Env
+from svcctl.runtime.invocation import Invocation
+from svcctl.runtime.threads import in_thread
+from svcctl.runtime.workers import Request, Response, WorkerEntrypoint
+
+Fetch = Callable[[Request, Invocation], Awaitable[Response]]
+Form = Literal["class", "function", "asgi", "wsgi"]
+_CONVENTIONAL = ("Default", "fetch", "on_fetch", "app", "application")
+
+
+class NoHandler(Exception):
+    """The main module has nothing that could answer."""
+
+
+class Handler:
+    """What one part answers with. `state` is that of its lifespan, for ASGI."""
+
+    def __init__(self, module: ModuleType, name: str | None, env: Env) -> None:
+        self.env = env
+        self.module = module
+        self.subject = _found(module, name)
+        self.form = form_of(self.subject)
+        self.state: dict[str, Any] = {}
+        self.fetch = self._fetch()
+        """Answers a request; awaited inside the invocation that it is given."""
+
+    def caller(self, kind: type) -> Fetch:
+        """As `fetch`, of another class of the module."""
+        return _of_class(kind, self.env)
+
+    def entrypoint(self, name: str | None) -> type:
+        """The class that RPC calls go to. Raises NoHandler."""
+        if name is None:
+            if isinstance(self.subject, type):
+                return self.subject
+            raise NoHandler(
+                f"{self.module.__name__}: its handler is no class; methods are called on a WorkerEntrypoint, "
+                "such as class Default(WorkerEntrypoint)"
+            )
+        found = getattr(self.module, name, None)
+        if not isinstance(found, type):
+            classes = [key for key, value in vars(self.module).items() if isinstance(value, type)]
+            raise NoHandler(f"there is no class {name}; {did_you_mean(name, classes) or 'the module has none'}")
+        return found
+
+    # ---- forms
+
+    def _fetch(self) -> Fetch:
+        match self.form:
+            case "class":
+                return _of_class(self.subject, self.env)
+            case "function":
+                return _of_function(self.subject, self.env)
+            case "asgi":
+                return self._asgi
+            case "wsgi":
+                return self._wsgi
+
+    async def _asgi(self, request: Request, invocation: Invocation) -> Response:
+        return await asgi.fetch(self.subject, request, self.env, invocation, state=self.state)
+
+    async def _wsgi(self, request: Request, invocation: Invocation) -> Response:
+        return await wsgi.fetch(self.subject, request, self.env, invocation)
+
+
+def _found(module: ModuleType, name: str | None) -> Any:
+    if name is not None:
+        found: Any = module
+        for part in name.split("."):
+            if not hasattr(found, part):
+                raise NoHandler(f"there is no {part} at the top level of its main file")
+            found = getattr(found, part)
+        return found
+    for usual in _CONVENTIONAL:
+        found = module.__dict__.get(usual)
+        # `from workers import fetch` binds a name of svcctl's own: the outbound one.
+        if found is not None and not str(getattr(found, "__module__", "")).startswith("svcctl."):
+            return found
+    for found in module.__dict__.values():
+        if isinstance(found, type) and issubclass(found, WorkerEntrypoint) and found.__module__ == module.__name__:
+            return found
+    raise NoHandler("its main file has no handler: no class Default, no fetch, on_fetch, app or application")
+
+
+def form_of(subject: Any) -> Form:
+    if isinstance(subject, type):
+        if hasattr(subject, "fetch") or issubclass(subject, WorkerEntrypoint):
+            return "class"
+        return "asgi" if inspect.iscoroutinefunction(_call_of(subject)) else "wsgi"
+    name = getattr(subject, "__name__", "")
+    if inspect.isfunction(subject) and name in ("fetch", "on_fetch"):
+        return "function"
+    call = subject if inspect.isroutine(subject) else _call_of(type(subject))
+    if call is None:
+        raise NoHandler(f"{subject!r} can't be called: it is no application")
+    if inspect.iscoroutinefunction(call):
+        return "asgi" if _positional(subject) == 3 else "function"
+    return "wsgi" if _positional(subject) == 2 else "asgi" if _positional(subject) == 3 else "wsgi"
+
+
+def _call_of(kind: type) -> Any:
+    """What an instance is called with."""
+    return next((vars(each)["__call__"] for each in kind.__mro__ if "__call__" in vars(each)), None)
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """How many positional arguments it takes: 0 to 3."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 3
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return 3
+    return sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
+
+
+def _of_class(kind: type, env: Env) -> Fetch:
+    fetch = getattr(kind, "fetch", None)
+    if fetch is None:
+
+        async def absent(_request: Request, _invocation: Invocation) -> Response:
+            raise NoHandler(f"class {kind.__name__} has no fetch")
+
+        return absent
+    takes_request = _positional(fetch) > 1 or not inspect.isfunction(inspect.unwrap(fetch))
+    if not inspect.iscoroutinefunction(fetch):
+
+        async def threaded(request: Request, invocation: Invocation) -> Response:
+            bound = kind(invocation, env).fetch
+            return await _settled(in_thread(bound, request) if takes_request else in_thread(bound))
+
+        return threaded
+    if not takes_request:
+
+        async def without_request(_request: Request, invocation: Invocation) -> Response:
+            return _response(await kind(invocation, env).fetch())
+
+        return without_request
+
+    async def with_request(request: Request, invocation: Invocation) -> Response:
+        response = await kind(invocation, env).fetch(request)
+        return response if type(response) is Response else _response(response)
+
+    return with_request
+
+
+def _of_function(function: Callable[..., Any], env: Env) -> Fetch:
+    count = min(_positional(function), 3)
+
+    async def threaded(request: Request, invocation: Invocation) -> Response:
+        return await _settled(in_thread(function, *(request, env, invocation)[:count]))
+
+    async def call(request: Request, invocation: Invocation) -> Response:
+        response = await function(*(request, env, invocation)[:count])
+        return response if type(response) is Response else _response(response)
+
+    return call if inspect.iscoroutinefunction(function) else threaded
+
+
+async def _settled(work: Awaitable[Any]) -> Response:
+    """A sync handler may hand on a coroutine, such as that of a binding's fetch."""
+    result = await work
+    return _response(await result if inspect.isawaitable(result) else result)
+
+
+def _response(value: Any) -> Response:
+    if isinstance(value, Response):
+        return value
+    if inspect.isawaitable(value):
+        raise TypeError("the handler returned a coroutine; is an `await` missing, or its `async`?")
+    raise TypeError(f"a handler must return a Response, not a {type(value).__name__}: return Response(…)")

@@ -1,0 +1,108 @@
+"""Service bindings: one service calls another on the same event loop, at the price of a function call.
+
+`await env.AUTH.fetch(request)` awaits the other's handler; `await env.AUTH.check(token)` calls a method of a new
+instance of its entrypoint class. What is checked on the way is what keeps a circle of bindings from eating the worker:
+the depth, kept in the caller's invocation, and the number of calls, kept in the outer request. There is no timer per
+call: the outer request has a deadline, and its end cancels everything below it.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from svcctl.runtime.assembly import Part
+from svcctl.runtime.copying import AS_THEY_ARE, copied
+from svcctl.runtime.handlers import Handler, NoHandler
+from svcctl.runtime.invocation import DEPTH, Invocation, current
+from svcctl.runtime.limits import CallDepthExceeded, TooManySubrequests
+from svcctl.runtime.threads import in_thread
+from svcctl.runtime.workers import Blob, File, FormData, Headers, Request, Response
+
+AS_THEY_ARE.update({Request, Response, Headers, FormData, Blob, File})
+
+
+class ServiceBinding:
+    """What a handler finds in its `env` for `{ service = … }`."""
+
+    def __init__(self, name: str, part: Part, entrypoint: str | None, handler: Callable[[], Handler]) -> None:
+        """`handler` is asked at the first call: services may be bound in a circle."""
+        self.__dict__.update(_name=name, _part=part, _entrypoint=entrypoint, _handler=handler)
+
+    async def fetch(self, request: Request | str, init: dict[str, Any] | None = None, **options: Any) -> Response:
+        if type(request) is not Request or init or options:
+            request = Request(request, **(init or {}), **options)
+        caller = current.get()
+        if caller.depth >= DEPTH:
+            raise CallDepthExceeded(caller, self._part.place)
+        outer = caller.outer
+        outer.subrequests -= 1
+        if outer.subrequests < 0:
+            raise TooManySubrequests
+        call, env = self._target
+        callee = Invocation(outer, self._part, env, caller)
+        token = current.set(callee)
+        try:
+            return await call(request, callee)
+        finally:
+            current.reset(token)
+
+    def __getattr__(self, name: str) -> Any:
+        """Methods are made when first asked for, and kept."""
+        if name == "_target":
+            found: Any = self._resolved()
+        elif name.startswith("_"):
+            raise AttributeError(name)
+        else:
+            found = self._method(name)
+        self.__dict__[name] = found
+        return found
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"binding {self._name} can't be changed")
+
+    def __repr__(self) -> str:
+        return f"<binding {self._name} to {self._part.place}>"
+
+    def _resolved(self) -> tuple[Callable[[Request, Invocation], Awaitable[Response]], Any]:
+        handler = self._handler()
+        if self._entrypoint is None:
+            return handler.fetch, handler.env
+        return handler.caller(handler.entrypoint(self._entrypoint)), handler.env
+
+    def _method(self, name: str) -> Callable[..., Awaitable[Any]]:
+        handler: Handler = self._handler()
+        kind = handler.entrypoint(self._entrypoint)
+        function = inspect.getattr_static(kind, name, None)
+        if not inspect.isfunction(function):
+            raise NoHandler(f"binding {self._name}: {kind.__name__} of {self._part.place} has no method {name}")
+        part, env, asynchronous = self._part, handler.env, inspect.iscoroutinefunction(function)
+
+        async def call(*arguments: Any, **named: Any) -> Any:
+            for argument in arguments:
+                if type(argument) not in AS_THEY_ARE:
+                    arguments = tuple(map(copied, arguments))
+                    break
+            if named:
+                named = {key: copied(value) for key, value in named.items()}
+            caller = current.get()
+            if caller.depth >= DEPTH:
+                raise CallDepthExceeded(caller, part.place)
+            outer = caller.outer
+            outer.subrequests -= 1
+            if outer.subrequests < 0:
+                raise TooManySubrequests
+            callee = Invocation(outer, part, env, caller)
+            token = current.set(callee)
+            try:
+                if asynchronous:
+                    result = await function(kind(callee, env), *arguments, **named)
+                else:
+                    result = await in_thread(function, kind(callee, env), *arguments, **named)
+                    if inspect.isawaitable(result):
+                        result = await result
+            finally:
+                current.reset(token)
+            return result if type(result) in AS_THEY_ARE else copied(result)
+
+        call.__qualname__ = call.__name__ = name
+        return call
