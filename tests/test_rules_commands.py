@@ -133,6 +133,33 @@ def test_a_route_never_takes_a_generated_hostname_of_another_project(released: S
         other.routes("web/production", "shop.localhost/*")
 
 
+def test_a_route_never_reaches_into_the_domain_of_another_project(released: Scene) -> None:
+    other = Scene(released.backend, released.clock, released.people, OTHER)
+    other.deploy("production", web="c1")
+    for route in ("*.localhost/*", "tomorrow.localhost/*", "*.a.localhost/x", "localhost/*"):
+        with pytest.raises(Refused, match=r"localhost holds the generated hostnames of project 'acme'"):
+            other.routes("web/production", route)
+    other.write_file(OTHER + 'environments.production.routes = ["*.localhost/*"]\n')
+    with pytest.raises(Refused, match=r"localhost holds the generated hostnames of project 'acme'"):
+        other.deploy("production", web="c2")
+
+
+def test_a_domain_is_not_laid_over_the_routes_of_another_project(released: Scene) -> None:
+    released.routes("shop/production", "web.other.test/*")
+    other = Scene(released.backend, released.clock, released.people, OTHER)
+    with pytest.raises(Refused, match=r"domain 'other.test': shop/production has the route web.other.test/\*"):
+        other.deploy("production", web="c1")
+
+
+def test_a_domain_may_come_where_a_route_goes_in_the_same_change(scene: Scene) -> None:
+    routed = SHOP_AND_AUTH + 'environments.production.routes = ["shop.example.test/*"]\n'
+    scene.write_file(routed)
+    scene.deploy("production", auth="b1", shop="a1")
+    scene.write_file(routed.replace('"acme"', '"acme"\ndomain = "example.test"').replace("shop.example.test", "a.test"))
+    scene.deploy("production", auth="b1", shop="a1", move_domain=True)
+    assert "shop.example.test" in [each.hostname for each in scene.backend.environments("acme")]
+
+
 OTHER = """
 project = "other"
 domain = "other.test"

@@ -18,6 +18,9 @@ class Holders(Protocol):
     @property
     def state(self) -> Snapshot: ...
 
+    @property
+    def domains(self) -> Mapping[str, str]: ...
+
     def by_id(self, id: EnvironmentId) -> Place | None: ...
 
 
@@ -57,6 +60,25 @@ def addresses(draft: Holders, places: Iterable[Place], before: Mapping[Environme
                     f"{address} is taken by {other.ref}",
                     hint=f"{identity.ref} can have it once {other.ref} has given it up; nothing is taken over",
                 )
+            if "/" in address and address not in old:
+                _outside_domains(draft, address)
+
+
+def _outside_domains(draft: Holders, route: str) -> None:
+    for project, domain in draft.domains.items():
+        if names.under_domain(names.route_host(route), domain):
+            raise Refused(f"route {route!r}: {domain} holds the generated hostnames of project {project!r}")
+
+
+def domain(draft: Holders, domain: str) -> None:
+    """Raises Refused if a new domain would generate hostnames where there are routes."""
+    for route, id in draft.state.routes_under(domain):
+        place = draft.by_id(id)
+        if place and not place.identity.deleted and route in place.identity.routes:
+            raise Refused(
+                f"domain {domain!r}: {place.ref} has the route {route}",
+                hint="hostnames are generated where nothing is routed; remove the route, or choose another domain",
+            )
 
 
 def _holder(draft: Holders, address: str) -> Identity | None:

@@ -64,6 +64,11 @@ class Draft:
     def domain(self) -> str:
         return self._domain or self.project.domain or DEFAULT_DOMAIN
 
+    @property
+    def domains(self) -> dict[str, str]:
+        """Of every project, as they are within this change."""
+        return {**self.state.domains(), self.project.name: self.domain}
+
     def owner(self, service: str) -> str | None:
         return self._born_services.get(service) or self.state.owner(service)
 
@@ -296,6 +301,8 @@ class Draft:
     def plan(self, consent: Consent | None = None) -> Plan:
         before = {id: identity for id, identity in self._before.items() if id in self._places}
         checks.addresses(self, self._places.values(), self._before)
+        if self._domain != self.state.domain(self.project.name):
+            checks.domain(self, self.domain)
         expect = {
             (known or self._places[id].identity).ref: known.head if known else None for id, known in before.items()
         }

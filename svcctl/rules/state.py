@@ -4,7 +4,7 @@ A `Snapshot` is the ledger as of one instant: asked twice, it gives the same ans
 transaction, so what a plan was made of is what it is committed on; tests use one made of dicts.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from svcctl.digest import Digest
@@ -69,6 +69,12 @@ class Place(Model):
 class Snapshot(Protocol):
     def domain(self, project: str) -> str | None:
         """As recorded with the project's first change."""
+
+    def domains(self) -> Mapping[str, str]:
+        """Of every project."""
+
+    def routes_under(self, domain: str) -> Iterable[tuple[str, EnvironmentId]]:
+        """Routes whose host is the domain or one below it, and whose they are."""
 
     def owner(self, service: str) -> str | None:
         """The project of a living service."""

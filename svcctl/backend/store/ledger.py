@@ -3,13 +3,13 @@
 Bytes that stand for something are checked against their digest before anything is built on them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from svcctl import digest, wire
+from svcctl import digest, names, wire
 from svcctl.backend.store.connection import Database, Row
 from svcctl.digest import Digest
 from svcctl.errors import Damage
@@ -47,6 +47,14 @@ class Ledger:
     def domain(self, project: str) -> str | None:
         row = self._db.one("SELECT domain FROM projects WHERE name = ?", (project,))
         return row[0] if row else None
+
+    def domains(self) -> Mapping[str, str]:
+        return dict(self._db.all("SELECT name, domain FROM projects ORDER BY name"))
+
+    def routes_under(self, domain: str) -> Iterable[tuple[str, EnvironmentId]]:
+        for pattern, id in self._db.all("SELECT pattern, environment FROM routes ORDER BY pattern"):
+            if names.under_domain(names.route_host(pattern), domain):
+                yield pattern, EnvironmentId(id)
 
     def owner(self, service: str) -> str | None:
         row = self._db.one("SELECT project FROM services WHERE name = ?", (service,))
