@@ -1,5 +1,5 @@
 """What nobody reaches any more is removed: artifacts that no version names and no recent upload brought, their blobs,
-packs that hold nothing else, temporaries of writers that died.
+packs that hold nothing else, temporaries of writers that died, KV namespaces of environments that were deleted.
 
 Rows go first, in one transaction under the write lock; files after it. A kill in between leaves files without rows,
 which the next gc removes. `apply` looks for an artifact's row inside its own transaction, so a deploy that raced with
@@ -9,13 +9,16 @@ gc is told to upload again and never names what is gone.
 import fcntl
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 
-from svcctl import faults
+from svcctl import ages, faults, keyvalues
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
+from svcctl.backend.store.kv import KeyValueStore
+from svcctl.backend.store.ledger import decode_record
 from svcctl.digest import Digest
-from svcctl.model import Model
+from svcctl.model import Created, Deleted, Model, Renamed
 from svcctl.progress import SILENT, Progress
 
 GRACE = 24 * 3600.0
@@ -30,6 +33,8 @@ class Swept(Model):
     blobs: int
     bytes: int
     leftovers: tuple[str, ...]
+    namespaces: tuple[str, ...] = ()
+    """`carts of shop/preview, deleted 2026-11-23T11:12:39.123Z`"""
     dry_run: bool = False
 
 
@@ -56,6 +61,44 @@ def sweep(
     removed = tuple(name for name in _names(blobs.folder) if _is_left_over(database, blobs.folder / name, remove=True))
     faults.point("gc.unlinked")
     return _swept(doomed, removed, dry_run=False)
+
+
+def sweep_namespaces(database: Database, store: KeyValueStore, before: datetime, *, dry_run: bool) -> tuple[str, ...]:
+    """Those of lives that were over `before`. One of an environment that the ledger does not know is not touched: a
+    ledger that came from an older backup may meet it again."""
+    with database.reading():
+        dead = {name: said for name in store.namespaces() if (said := _buried(database, name, ages.timestamp(before)))}
+    if not dry_run:
+        store.drop(tuple(dead))
+    return tuple(dead.values())
+
+
+def _buried(database: Database, namespace: str, before: str) -> str | None:
+    """What it was, if its environment's life is over."""
+    parts = keyvalues.life_of(namespace)
+    if parts is None:
+        return None
+    id, born, label = parts
+    service = environment = ""
+    meant, ended = False, None
+    for body, digest, at in database.all(
+        "SELECT r.body, r.digest, c.at FROM records r JOIN changes c ON c.number = r.change "
+        "WHERE r.environment = ? AND r.number IS NULL ORDER BY r.seq",
+        (id,),
+    ):
+        entry = decode_record(body, digest, f"environment {id}").entry
+        if isinstance(entry, Created):
+            meant = entry.last == born
+        if not meant:
+            continue
+        match entry:
+            case Created():
+                service, environment, ended = entry.service, entry.name, None
+            case Renamed():
+                environment = entry.new
+            case Deleted():
+                meant, ended = False, at
+    return f"{label} of {service}/{environment}, deleted {ended}" if ended is not None and ended <= before else None
 
 
 def leftovers(database: Database, blobs: Blobs) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 def gc(context: Context, dry_run: DryRunOption = False, yes: YesOption = False) -> None:
     """Remove stored bytes that nothing needs.
 
-    That is: artifacts that no version names and that were uploaded more than a day ago, and what killed commands left
-    behind. Bytes that any version needs stay, however old it is."""
+    That is: artifacts that no version names and that were uploaded more than a day ago, what killed commands left
+    behind, and the KV entries of environments that were deleted more than a day ago. Bytes that any version needs stay,
+    however old it is."""
     would = context.store.gc(dry_run=True, progress=context.progress)
-    nothing = not (would.artifacts or would.blobs or would.leftovers)
-    if dry_run or nothing:
+    if dry_run or _is_nothing(would):
         context.show(would, _blocks(would))
         return
     if not yes:
@@ -27,8 +27,12 @@ def gc(context: Context, dry_run: DryRunOption = False, yes: YesOption = False) 
     context.show(done, _blocks(done))
 
 
+def _is_nothing(swept: "Swept") -> bool:
+    return not (swept.artifacts or swept.blobs or swept.leftovers or swept.namespaces)
+
+
 def _blocks(swept: "Swept") -> Iterator[Block]:
-    if not (swept.artifacts or swept.blobs or swept.leftovers):
+    if _is_nothing(swept):
         yield Success("nothing to remove")
         return
     counts = [
@@ -37,13 +41,14 @@ def _blocks(swept: "Swept") -> Iterator[Block]:
             (swept.artifacts, "artifact"),
             (swept.blobs, "blob"),
             (len(swept.leftovers), "leftover file"),
+            (len(swept.namespaces), "KV namespace"),
         )
         if count
     ]
     yield Success(
         f"{'would remove' if swept.dry_run else 'removed'} {', '.join(counts)} ({_size(swept.bytes)} of blobs)"
     )
-    yield Lines([f"  {name}" for name in swept.leftovers])
+    yield Lines([f"  {name}" for name in (*swept.leftovers, *swept.namespaces)])
 
 
 def _size(count: int) -> str:
