@@ -88,6 +88,8 @@ class Clone(Base, tag="clone", kw_only=True):
     exist_ok: bool = False
     ttl: int | None = None
     """Seconds to live."""
+    share: tuple[str, ...] = ()
+    """KV bindings, by their name or their label, that reach the source's namespaces."""
 
 
 class CreateEnvironment(Base, tag="create", kw_only=True):

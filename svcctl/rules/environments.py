@@ -1,5 +1,7 @@
 """Environments come, are copied, change their name and go."""
 
+from collections.abc import Collection, Iterable
+
 from msgspec.structs import replace
 
 from svcctl import names, reference
@@ -36,7 +38,17 @@ def clone(draft: Draft, command: Clone) -> Plan:
             _refuse_or_leave(draft, taken[service], exist_ok=command.exist_ok)
         else:
             _clone_one(draft, command, sources[service], source.at)
+    _check_shared(command, sources.values())
     return draft.plan()
+
+
+def _check_shared(command: Clone, sources: Iterable[Place]) -> None:
+    """Each name must have a meaning in one of the services at least."""
+    bound = [each for place in sources for each in (place.settings or Settings()).bindings.items() if each[1].kv]
+    known = {name for name, _ in bound} | {binding.kv or "" for _, binding in bound}
+    for name in command.share:
+        if name not in known:
+            raise NotFound(f"{command.source} has no KV binding {name!r}", hint=names.did_you_mean(name, known))
 
 
 def _clone_one(draft: Draft, command: Clone, source: Place, at: reference.At | None) -> None:
@@ -56,7 +68,18 @@ def _clone_one(draft: Draft, command: Clone, source: Place, at: reference.At | N
     for name, fingerprint in settings.secrets.items():
         keep = Keep(environment=place.identity.id, name=name, fingerprint=fingerprint, copy_from=source.identity.id)
         draft.keep_secret(keep)
+    settings = _sharing(settings, source, command.share)
     _first_version(draft, place, source, version, settings)
+
+
+def _sharing(settings: Settings, source: Place, share: Collection[str]) -> Settings:
+    """With bindings of these names or labels that lead to the source's resources; one that says whose stays."""
+    shared = {
+        name: replace(binding, environment=source.identity.name)
+        for name, binding in settings.bindings.items()
+        if binding.kv and not binding.environment and not {name, binding.kv}.isdisjoint(share)
+    }
+    return replace(settings, cli=replace(settings.cli, bindings=settings.cli.bindings | shared)) if shared else settings
 
 
 def _first_version(draft: Draft, place: Place, source: Place, version: Version, settings: Settings) -> None:
