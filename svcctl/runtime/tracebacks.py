@@ -1,0 +1,53 @@
+"""Tracebacks as the author of a service wants them: from their own first line on, and safe to print."""
+
+import asyncio
+import os
+import traceback
+from collections.abc import Mapping
+
+import svcctl
+from svcctl.text import clean_lines
+
+_HIDDEN = (
+    *(f"{folder}{os.sep}" for module in (svcctl, asyncio) for folder in module.__path__),
+    "<frozen importlib._bootstrap",
+)
+_SERVER = f"{os.sep}site-packages{os.sep}uvicorn{os.sep}"
+
+
+def readable(error: BaseException, places: Mapping[str, str] | None = None) -> str:
+    """With its causes, without a newline at the end. `places` names the services by their folders."""
+    report = traceback.TracebackException.from_exception(error, compact=True)
+    _trim(report, places or {})
+    return clean_lines("".join(report.format())).rstrip("\n")
+
+
+def _trim(report: traceback.TracebackException, places: Mapping[str, str]) -> None:
+    shown = [frame for frame in report.stack or () if not _is_hidden(frame.filename)]
+    if shown:
+        report.stack = _Stack(shown, places)
+    elif issubclass(report.exc_type or Exception, SyntaxError):
+        report.stack = None  # type: ignore[assignment]  # the error itself names file and line
+    for other in (report.__cause__, report.__context__, *(report.exceptions or ())):
+        if other is not None:
+            _trim(other, places)
+
+
+def _is_hidden(file: str) -> bool:
+    return file.startswith(_HIDDEN) or _SERVER in file
+
+
+class _Stack(traceback.StackSummary):
+    """Each frame with the service that it is in."""
+
+    def __init__(self, frames: list[traceback.FrameSummary], places: Mapping[str, str]) -> None:
+        super().__init__(frames)
+        self._places = places
+
+    def format_frame_summary(self, frame_summary: traceback.FrameSummary) -> str:
+        text = super().format_frame_summary(frame_summary)
+        for folder, place in self._places.items():
+            if frame_summary.filename.startswith(folder + os.sep):
+                first, newline, rest = text.partition("\n")
+                return f"{first}  [{place}]{newline}{rest}"
+        return text
