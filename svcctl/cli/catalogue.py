@@ -22,6 +22,8 @@ GROUPS = {
     "vars": Entry("Vars: set, unset, list, import.", "Settings"),
     "secrets": Entry("Secrets: set, list, unset, import, rewrap.", "Settings"),
     "routes": Entry("Routes: add, remove, list.", "Settings"),
+    "kv": Entry("KV namespaces: keys, import, export.", "KV"),
+    "kv key": Entry("Keys of a KV namespace: get, put, list, delete.", "KV"),
     "config": Entry("services.toml: show, check.", "Settings"),
     "artifact": Entry("Artifacts: get.", "History"),
 }
@@ -83,6 +85,17 @@ COMMANDS = {
         },
     ),
     **_panel(
+        "KV",
+        {
+            "kv key get": "Print the value of a key.",
+            "kv key put": "Write a key.",
+            "kv key list": "List the keys of a namespace.",
+            "kv key delete": "Delete a key.",
+            "kv import": "Write the entries of a file into a namespace.",
+            "kv export": "Print all entries of a namespace, a JSON object a line.",
+        },
+    ),
+    **_panel(
         "History",
         {
             "history": "List versions, newest first.",
@@ -125,5 +138,5 @@ def children(group: str) -> dict[str, Entry]:
     for command, entry in COMMANDS.items():
         if command.startswith(prefix):
             word, space, _ = command.removeprefix(prefix).partition(" ")
-            found.setdefault(word, GROUPS[word] if space else entry)
+            found.setdefault(word, GROUPS[prefix + word] if space else entry)
     return found

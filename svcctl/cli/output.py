@@ -112,6 +112,18 @@ def write(stream: TextIO, text: str) -> None:
         raise Refused(f"the output could not be written: {error.strerror}") from error
 
 
+def write_bytes(stream: TextIO, content: bytes) -> None:
+    """As `write`, for what a program reads that wants it byte for byte."""
+    write(stream, "")
+    try:
+        stream.buffer.write(content)
+        stream.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Refused(f"the output could not be written: {error.strerror}") from error
+
+
 def shown(text: str) -> str:
     """Any text as it may reach a person: no control characters, no credentials in URLs."""
     return mask_urls(clean(text))
