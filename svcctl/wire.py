@@ -1,5 +1,6 @@
 """Bytes and back: canonical JSON for the ledger and the API, full JSON for `--json`."""
 
+import re
 from typing import Any, TypeVar
 
 import msgspec
@@ -8,6 +9,8 @@ from svcctl.errors import SvcctlError
 from svcctl.text import mask_urls
 
 T = TypeVar("T")
+
+_ACTIVE = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
 
 _canonical = msgspec.json.Encoder(order="sorted")
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
@@ -43,7 +46,22 @@ def full(value: Any) -> Any:
 
 def document(value: Any) -> str:
     """One JSON document, as `--json` prints it: every field, indented."""
-    return msgspec.json.format(msgspec.json.encode(full(value)), indent=2).decode()
+    return _inert(msgspec.json.format(msgspec.json.encode(full(value)), indent=2).decode())
+
+
+def line(value: Any) -> str:
+    """The same on one line, for documents that follow each other."""
+    return _inert(msgspec.json.encode(full(value)).decode())
+
+
+def _inert(text: str) -> str:
+    """JSON must escape control characters below space alone. Those above, and characters that change how others are
+    shown, are escaped too: it is the same document, and may be seen on a terminal."""
+    return text if text.isascii() and "\x7f" not in text else _ACTIVE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def problem(error: SvcctlError) -> dict[str, Any]:

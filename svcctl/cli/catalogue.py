@@ -44,6 +44,7 @@ COMMANDS = {
         {
             "serve": "Answer requests at the hostnames of every environment.",
             "call": "Send a request through stored versions, without a server.",
+            "logs": "Show what services printed and logged, and how requests ended.",
         },
     ),
     **_panel(

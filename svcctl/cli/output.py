@@ -27,7 +27,14 @@ class When(msgspec.Struct, frozen=True):
     style: Style | None = None
 
 
-Content = str | int | Cell | When | None
+class Instant(msgspec.Struct, frozen=True):
+    """A time in a log: to the millisecond, never in words."""
+
+    at: str
+    style: Style | None = None
+
+
+Content = str | int | Cell | When | Instant | None
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -97,6 +104,10 @@ class Output(Protocol):
     def show(self, answer: object, blocks: Iterable[Block]) -> None:
         """Print a command's answer. `blocks` is best a generator: with `--json` it never runs."""
 
+    def stream(self, answer: object, blocks: Iterable[Block]) -> None:
+        """Print one of many answers, as it comes. With `--json` each is one line: a list without an end would be no
+        document."""
+
     def tell(self, blocks: Iterable[Block]) -> None:
         """Say something beside the answer, such as a plan before its question: on standard error."""
 
@@ -131,7 +142,7 @@ def shown(text: str) -> str:
 
 def parts(line: Content | Sequence[Content]) -> Sequence[Content]:
     """The contents of one line of `Lines`."""
-    return [line] if line is None or isinstance(line, str | int | Cell | When) else line
+    return [line] if line is None or isinstance(line, str | int | Cell | When | Instant) else line
 
 
 def lines_of(tree: Tree) -> list[tuple[str, Content]]:

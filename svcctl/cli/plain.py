@@ -11,6 +11,7 @@ from svcctl.cli.output import (
     Column,
     Content,
     Fields,
+    Instant,
     Lines,
     Note,
     Patch,
@@ -39,6 +40,8 @@ class PlainOutput:
     def show(self, answer: object, blocks: Iterable[Block]) -> None:  # noqa: ARG002 - the program's half of the answer
         self.printed = True
         write(self._out, self._render(blocks))
+
+    stream = show
 
     def tell(self, blocks: Iterable[Block]) -> None:
         write(self._err, self._render(blocks))
@@ -74,6 +77,8 @@ class PlainOutput:
                 return ""
             case When(at):
                 return times.ago(at, self._now) if self._now else times.absolute(at)
+            case Instant(at):
+                return times.of_day(at, self._now) if self._now else at
             case str() | int():
                 return shown(str(content))
             case _:

@@ -20,6 +20,10 @@ class JsonOutput:
         self.printed = True
         write(self._out, wire.document(answer) + "\n")
 
+    def stream(self, answer: object, blocks: Iterable[Block]) -> None:  # noqa: ARG002 - a person's half of the answer
+        self.printed = True
+        write(self._out, wire.line(answer) + "\n")
+
     def tell(self, blocks: Iterable[Block]) -> None:
         self._beside.tell(blocks)
 

@@ -14,6 +14,7 @@ from svcctl.cli.output import (
     Cell,
     Content,
     Fields,
+    Instant,
     Lines,
     Note,
     Patch,
@@ -50,6 +51,8 @@ class TerminalOutput:
     def show(self, answer: object, blocks: Iterable[Block]) -> None:  # noqa: ARG002 - the program's half of the answer
         self.printed = True
         write(self._out, self._render(self._out, blocks))
+
+    stream = show
 
     def tell(self, blocks: Iterable[Block]) -> None:
         write(self._err, self._render(self._err, blocks))
@@ -93,6 +96,8 @@ class TerminalOutput:
                 return Text("")
             case When(at, style):
                 return Text(times.ago(at, self._now), _STYLES[style] if style else "")
+            case Instant(at, style):
+                return Text(times.of_day(at, self._now), _STYLES[style] if style else "")
             case Cell(text, style):
                 return Text(shown(text), _STYLES[style] if style else "")
             case _:

@@ -28,6 +28,13 @@ def absolute(at: str) -> str:
     return f"{moment(at).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+def of_day(at: str, now: datetime) -> str:
+    """`11:12:39.123` on this machine's clock, after `11-22 ` on another day."""
+    local = moment(at).astimezone()
+    day = "" if local.date() == now.astimezone().date() else f"{local:%m-%d} "
+    return f"{day}{local:%H:%M:%S}.{local.microsecond // 1000:03}"
+
+
 def seconds(text: str) -> int:
     """`7d`, `12h`, `30min`, `90s`."""
     found = _DURATION.fullmatch(text)

@@ -233,7 +233,10 @@ class Logbook:
         if files and path.stat().st_size >= self._size:
             path = _path(self.folder, number + 1)
             for _, old in files[: -(self._files - 1) or None]:
-                old.unlink(missing_ok=True)
+                with suppress(
+                    OSError
+                ):  # another writer was faster, or it may not be removed: rather too much than none
+                    old.unlink()
         return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
@@ -292,7 +295,11 @@ _ANY = LogFilter()
 
 def any_logged(folder: Path) -> bool:
     """Whether there is anything at all."""
-    return any(path.stat().st_size for _, path in _files(folder))
+    for _, path in _files(folder):
+        with suppress(FileNotFoundError):  # rotated away
+            if path.stat().st_size:
+                return True
+    return False
 
 
 def read(

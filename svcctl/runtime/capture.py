@@ -365,7 +365,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            message = self.format(record)
+            message = self.format(record).rstrip("\n")
             text = message if record.name == "root" else f"{record.name}: {message}"
             self._capture.record(_level(record.levelno), "log", text, current.get(None))
         except RecursionError:

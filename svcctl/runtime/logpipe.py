@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from svcctl.runtime.records import ATOMIC
 
@@ -121,9 +120,8 @@ class LogPipe:
 def _without_blocking(descriptor: int) -> tuple[int, bool]:
     """The pipe opened once more, without blocking: to set that on a descriptor would set it on every copy, and C code
     and child processes, which do not expect it, would lose what they print. False: this system can't."""
-    again = Path(f"/proc/self/fd/{descriptor}")
     try:
-        return os.open(again, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), True
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), True
     except OSError:
         return os.dup(descriptor), False
 
