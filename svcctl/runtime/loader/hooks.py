@@ -14,11 +14,11 @@ import builtins
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder
 from threading import RLock
-from types import FrameType, ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
 from svcctl.runtime.loader.beside import Beside
@@ -31,7 +31,13 @@ _GO_BETWEENS = frozenset({"importlib", "pkgutil", "runpy", "functools"})
 """Modules that import for whoever calls them."""
 
 _import = builtins.__import__
-_import_module = importlib.import_module
+_original_code = importlib.import_module.__code__
+_import_module: Callable[..., ModuleType] = FunctionType(_original_code, vars(importlib), "import_module", (None,))
+
+
+def _hooked(name: str, package: str | None = None) -> ModuleType:
+    """What `importlib.import_module` becomes, in place: many modules hold that function itself."""
+    return _svcctl_import_module(name, package)  # type: ignore[name-defined,no-any-return]  # noqa: F821
 
 
 class Own:
@@ -67,11 +73,13 @@ class Process:
         self._removed = tuple(f"{each.rstrip(os.sep)}{os.sep}" for each in sys.path if each and not _is_standard(each))
         sys.path_hooks.insert(0, self._finder)
         builtins.__import__ = self._imported
-        importlib.import_module = self._module_imported
+        vars(importlib)["_svcctl_import_module"] = self._module_imported
+        importlib.import_module.__code__ = _hooked.__code__
 
     def uninstall(self) -> None:
         builtins.__import__ = _import
-        importlib.import_module = _import_module
+        importlib.import_module.__code__ = _original_code
+        del vars(importlib)["_svcctl_import_module"]
         sys.path_hooks.remove(self._finder)
         self.arrange((), ())
         sys.path[:] = self._path
