@@ -193,23 +193,30 @@ class _Capture:
     # ---- what is printed
 
     def write(self, source: Source, level: Level, text: str) -> None:
-        invocation = current.get(None)
-        owner = threading.get_ident() if invocation is None else invocation.outer
         with self.pipe.lock:
+            if len(text) > LONGEST and "\n" in text:  # rather many records than one cut short
+                *lines, text = text.split("\n")
+                for line in lines:
+                    self._end_line(source, level, line)
             if text.endswith("\n"):
-                text, more = text[:-1], 0
-                if self.unfinished and (began := self._began(owner, source, invocation)) is not None:
-                    began.add(text, self._most)
-                    text, more = "".join(began.pieces), began.more
-                lines = text.split("\n") if len(text) > LONGEST else [text]  # rather many records than one cut short
-                for line in lines[:-1]:
-                    self.record(level, source, line, invocation)
-                self.record(level, source, lines[-1], invocation, more=more)
-                return
-            unfinished = self.unfinished.setdefault(owner, {})
-            unfinished.setdefault((source, invocation), _Unfinished()).add(text, self._most)
-            if len(self.unfinished) > _UNFINISHED:
-                self.finish(next(iter(self.unfinished)))
+                self._end_line(source, level, text[:-1])
+            elif text:
+                self._begin_line(source, text)
+
+    def _begin_line(self, source: Source, text: str) -> None:
+        invocation = current.get(None)
+        lines = self.unfinished.setdefault(_owner(invocation), {})
+        lines.setdefault((source, invocation), _Unfinished()).add(text, self._most)
+        if len(self.unfinished) > _UNFINISHED:
+            self.finish(next(iter(self.unfinished)))
+
+    def _end_line(self, source: Source, level: Level, text: str) -> None:
+        invocation = current.get(None)
+        more = 0
+        if self.unfinished and (began := self._began(_owner(invocation), source, invocation)) is not None:
+            began.add(text, self._most)
+            text, more = "".join(began.pieces), began.more
+        self.record(level, source, text, invocation, more=more)
 
     @property
     def _most(self) -> int:
@@ -283,6 +290,10 @@ class _Capture:
         self.answered.clear()
         self._loop = None
         self._thread = threading.get_ident()
+
+
+def _owner(invocation: Invocation | None) -> Outer | int:
+    return threading.get_ident() if invocation is None else invocation.outer
 
 
 def _text(message: str) -> str:
