@@ -20,7 +20,7 @@ from svcctl import faults
 from svcctl.backend.store import migrations
 from svcctl.backend.store.connection import Database, Row
 from svcctl.backend.store.lock import WriteLock
-from svcctl.errors import Conflict, Unreachable
+from svcctl.errors import Conflict, Refused, Unreachable
 from svcctl.keyvalues import Entry, Key, Larger, Page, cursor_after, key_before
 
 PATIENCE = 1.0
@@ -268,6 +268,9 @@ class _Connection:
             if self._database is None:
                 self._database = _opened(self._folder, self._patience)
             yield self._database
+        except OSError as error:
+            hint = "nothing was changed; is there room on the disk?"
+            raise Refused(f"{error.filename or self._folder}: {error.strerror}", hint=hint) from error
         finally:
             self._lock.release()
 
