@@ -86,13 +86,19 @@ class Router:
 
     # ---- what changes
 
-    async def changed(self) -> None:
-        """Reads the source again and makes what runs what should run; returns when that was begun."""
+    async def changed(self, start: Iterable[str] = ()) -> None:
+        """Reads the source again and makes what runs what should run; returns when that was begun. The deployments in
+        `start` are started though nobody asks for them yet."""
         async with self._changing:
             self._routes = Routes(self._source.addresses())
-            for runner in list(self.runners.values()):
+            wanted = set(start)
+            for key in wanted:
+                self._runner(key)
+            for key, runner in list(self.runners.items()):
                 runner.claim()
                 await runner.refresh()
+                if key in wanted:
+                    await runner.refresh(start=True)
 
     def _claims(self, key: str) -> bytes:
         return wire.canonical(list(self._routes.around(key).entries))
@@ -114,8 +120,10 @@ class Router:
             text = f"nothing is deployed at {head.host}"
             say_goodbye(self.loop, descriptor, gate.answer(404, text))
             return
-        runner = self.runners.get(key)
-        if runner is None:
+        self._runner(key).give(descriptor, unread)
+
+    def _runner(self, key: str) -> Runner:
+        if (runner := self.runners.get(key)) is None:
             runner = self.runners[key] = Runner(
                 key,
                 self.loop,
@@ -126,7 +134,7 @@ class Router:
                 self.take_back,
                 self._say,
             )
-        runner.give(descriptor, unread)
+        return runner
 
     def take_back(self, descriptor: int, unread: bytes) -> None:
         """A connection from a worker, between two requests."""

@@ -180,10 +180,11 @@ class Runner(Events):
     def _failed(self, worker: WorkerProcess, message: str) -> None:
         self.successor = None
         self.trouble = message
-        if self.current is not None:
+        if self.current is not None and not self._orders.explain:
             stays = self.current.ref
             self._say("error", f"{message}; {stays} stays live")
             return
+        self._let_go()  # whoever edits must not be shown what was before
         self._say("error", message)
         self._runs = None
         self._rest()

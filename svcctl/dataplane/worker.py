@@ -40,6 +40,7 @@ from svcctl.model import Model
 from svcctl.runtime import capture, threads
 from svcctl.runtime.answering import Answering
 from svcctl.runtime.assembly import Assembly
+from svcctl.runtime.explaining import App, explaining
 from svcctl.runtime.running import LoadFailed, Running
 from svcctl.runtime.tracebacks import readable
 from svcctl.runtime.workers import outbound
@@ -72,7 +73,7 @@ class Orders(Model):
     trusted_proxies: tuple[str, ...] = ()
     access_log: bool = False
     explain: bool = False
-    """Errors are shown to the client, as in development."""
+    """As in development: errors are shown to the client, and code that does not start answers with why."""
 
 
 class Busy(Model):
@@ -150,23 +151,9 @@ class Worker:
             cause = error.__cause__ or error
             self._fail(str(error), readable(cause, _folders(orders.assembly)))
             return
-        self._answering = Answering(self._running, timeout=orders.request_timeout, explain=orders.explain)
-        self.config = Config(
-            app=self._answering.app,
-            interface="asgi3",
-            http=Connection,  # type: ignore[arg-type]
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,  # uvicorn's server would keep it up
-            timeout_keep_alive=orders.keep_alive,  # type: ignore[arg-type]
+        self._answering = Answering(
+            self._running, timeout=orders.request_timeout, explain=orders.explain, log=orders.access_log
         )
-        self.config.load()
-        # It would tell once more, with its own frames on top, what `Answering` has told.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._begin_lifespans = self.loop.create_task(self._enter())
 
     async def _enter(self) -> None:
@@ -176,6 +163,25 @@ class Worker:
             self._fail(failed, failed)
             return
         self.state = self._running.front.state
+        self._be_ready(self._answering.app)
+
+    def _be_ready(self, app: App) -> None:
+        self.config = Config(
+            app=app,
+            interface="asgi3",
+            http=Connection,  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,  # uvicorn's server would keep it up
+            timeout_keep_alive=self._orders.keep_alive,  # type: ignore[arg-type]
+        )
+        self.config.load()
+        # It would tell once more, with its own frames on top, what `Answering` has told.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         gc.collect()
         gc.freeze()
         self._sweep()
@@ -183,6 +189,9 @@ class Worker:
 
     def _fail(self, message: str, text: str) -> None:
         capture.log_exception(text)
+        if self._orders.explain:  # in development: every request is shown it, until it is mended
+            self._be_ready(explaining(self._orders.assembly.front.ref, message, text))
+            return
         self._channel.send(Kind.FAILED, message.encode())
         self._finish()
 

@@ -10,10 +10,10 @@ import itertools
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from html import escape
 from typing import Any
 
 from svcctl.runtime import capture
+from svcctl.runtime.explaining import explain
 from svcctl.runtime.incoming import request_of
 from svcctl.runtime.invocation import Invocation, Outer, current
 from svcctl.runtime.limits import LimitExceeded
@@ -79,7 +79,7 @@ class Answering:
                 raise
             await self._answer_late(task, send, outer)
         except Exception as error:  # noqa: BLE001 - a handler may raise anything
-            await self._answer_error(task, send, outer, error)
+            await self._answer_error(task, scope, send, outer, error)
         finally:
             self._waiting.pop(task, None)
             if outer.background:
@@ -134,7 +134,9 @@ class Answering:
             outer.status = 504
             await _send_text(send, 504, f"{text} (request {outer.id})")
 
-    async def _answer_error(self, task: asyncio.Task[Any], send: Send, outer: Outer, error: Exception) -> None:
+    async def _answer_error(
+        self, task: asyncio.Task[Any], scope: Scope, send: Send, outer: Outer, error: Exception
+    ) -> None:
         """Once an answer has begun there is no other: the connection is cut, so that nobody takes it for whole."""
         text = readable(error, self._folders)
         capture.log_exception(text)
@@ -144,7 +146,7 @@ class Answering:
         if isinstance(error, LimitExceeded):
             await _send_text(send, error.status, f"{error} (request {outer.id})")
         elif self._explain:
-            await _send_page(send, self._part.ref, error, text)
+            await explain(scope, send, f"{type(error).__name__}: {error}", f"in {self._part.ref}", text)
         else:
             await _send_text(send, 500, f"Internal Server Error (request {outer.id})")
 
@@ -156,18 +158,6 @@ def _say_failed(task: asyncio.Task[Any]) -> None:
 
 async def _send_text(send: Send, status: int, text: str) -> None:
     await _send(send, status, b"text/plain; charset=utf-8", f"{text}\n".encode())
-
-
-async def _send_page(send: Send, ref: str, error: Exception, text: str) -> None:
-    title = escape(f"{type(error).__name__}: {error}")
-    page = (
-        f"<!doctype html><meta charset=utf-8><title>{title}</title>"
-        "<style>body{font:16px/1.5 system-ui;margin:3rem auto;max-width:60rem;padding:0 1rem;color:#222}"
-        "h1{font-size:1.3rem;color:#b00020;overflow-wrap:anywhere}pre{background:#f6f6f6;padding:1rem;overflow:auto}"
-        "@media(prefers-color-scheme:dark){body{background:#1b1b1b;color:#ddd}pre{background:#262626}}</style>"
-        f"<h1>{title}</h1><p>in {escape(ref)}</p><pre>{escape(text)}</pre>"
-    )
-    await _send(send, 500, b"text/html; charset=utf-8", page.encode())
 
 
 async def _send(send: Send, status: int, content_type: bytes, body: bytes) -> None:

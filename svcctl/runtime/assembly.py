@@ -75,6 +75,8 @@ class Part(Model):
     secrets: Secrets = msgspec.field(default_factory=Secrets)
     reaches: dict[str, Reach] = {}
     """By the name of the binding."""
+    edition: int = 0
+    """Of a working tree: another one after each edit, so that it is not taken for what runs already."""
 
     @property
     def service(self) -> str:
