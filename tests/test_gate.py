@@ -235,6 +235,8 @@ def test_a_head_has_256_headers_and_its_body_is_not_counted():
         (b"\x16\x03\x01\x02\x00", "TLS"),
         (b"GET / HTTP/1.1\n", "CR LF"),
         (b"\x00", "NUL"),
+        (b"\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "CR LF"),
+        (b"\rGET / HTTP/1.1\r\nHost: a\r\n\r\n", "CR LF"),
         (b"(", "method"),
         (b"GET /\r\n", "request line"),
         (b"GET / HTTP/1.1\r\nHost: a\nX", "CR LF"),
@@ -244,6 +246,15 @@ def test_what_can_t_become_a_request_is_refused_at_once(data, words):
     status, reason = refused(data)
     assert status == 400
     assert words in reason
+
+
+def test_a_second_look_needs_a_line_feed():
+    data = request("X: " + "a" * 100)
+    for size in range(1, len(data)):
+        assert parse(data[:size], 0, size - 1) is None
+    assert parse(data, 0, len(data) - 1) == parse(data)
+    with pytest.raises(BadRequest, match="431"):
+        parse(b"GET / HTTP/1.1\r\nX: " + b"a" * gate.HEAD_LIMIT, 0, 60_000)
 
 
 # ---- answers

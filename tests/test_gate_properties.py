@@ -2,7 +2,7 @@
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from svcctl.dataplane import gate
@@ -227,7 +227,13 @@ def ends(parsed: Parsed, head: Head) -> None:
     assert (parsed.begun, parsed.ended, parsed.body) == (1, 1, body)
 
 
+@settings(max_examples=600)
 @given(heads | mutated())
+@example(b"GET / HTTP/1.1\r\nHost: a.test\r\nProxy-Connection: close\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: x\r\nConnection: ,close,\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade:\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a.test\r\nX: \x7f\r\n\r\n")
+@example(b"GET / HTTP/1.1\r\nHost: a.test\r\nX: a\x80\xff\tb \r\n\r\n")
 @example(b"GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive, close\r\n\r\n")
 @example(b"POST / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\n")
 @example(b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n")

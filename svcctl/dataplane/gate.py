@@ -54,7 +54,6 @@ _DECISIVE: Final = re.compile(
 _UPGRADE_LINE: Final = re.compile(rb"\r\n(?i:upgrade):[^\r]*+")
 _ABSOLUTE: Final = re.compile(rb"((?i:https?))://([^/?]*+)(/[^?]*+)?+")
 _DOT_SEGMENT: Final = re.compile(rb"/(?:\.|%2[eE]){1,2}(?:/|\Z)")
-_BARE: Final = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n|\x00")
 _VERSION: Final = re.compile(rb"HTTP/[0-9]\.[0-9]")
 
 _LABEL: Final = rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?+"
@@ -98,12 +97,14 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 _hosts: dict[bytes, str] = {}
 
 
-def parse(data: bytes | bytearray | memoryview, start: int = 0) -> Head | None:
+def parse(data: bytes | bytearray | memoryview, start: int = 0, seen: int = 0) -> Head | None:
     """The head that begins at `start`, or None if more bytes are needed; raises BadRequest.
 
-    It looks at everything from `start` each time. A caller that receives small pieces asks again when one brought a
-    line feed or the limit is passed, or a client that sends single bytes costs a look for each.
+    `seen` is how many bytes from `start` the last call had, if it returned None. Without a new line feed behind them
+    there is no second look, so that a client pays for each look with a line, not with a byte.
     """
+    if seen and seen <= len(data) - start <= HEAD_LIMIT and b"\n" not in bytes(data[start + seen :]):
+        return None
     shape = _HEAD.match(data, start)
     if shape is None:
         _wait(bytes(data[start : start + HEAD_LIMIT + 1]))
@@ -287,16 +288,25 @@ def _wait(head: bytes) -> None:
     line, complete, _ = text.partition(b"\r\n")
     if text.startswith(b"\x16\x03"):
         raise BadRequest(400, "this looks like TLS; the port speaks plain HTTP")
-    if bare := _BARE.search(text, 0, end if end >= 0 else len(text)):
-        kind = "a NUL" if bare[0] == b"\0" else "a line end other than CR LF"
-        raise BadRequest(400, f"the head has {kind}")
-    _check_sizes(text[: end + 4] if end >= 0 else text, len(line))
+    if end >= 0:
+        text = text[: end + 4]
+    _check_characters(text)
+    _check_sizes(text, len(line))
     if complete:
         _refuse_line(line)
         if end >= 0:
             _refuse_headers(text[len(line) + 2 : end])
     elif not re.match(rb"(?:" + _TOKEN + rb"(?: |\Z)|\r?\Z)", line):
         raise BadRequest(400, "the request line does not begin with a method")
+
+
+def _check_characters(text: bytes) -> None:
+    if b"\0" in text:
+        raise BadRequest(400, "the head has a NUL")
+    lines = text.count(b"\r\n")
+    returns = text.count(b"\r") - text.endswith(b"\r")  # the last may be half of a line end
+    if text.count(b"\n") != lines or returns != lines:
+        raise BadRequest(400, "the head has a line end other than CR LF")
 
 
 def _refuse_line(line: bytes) -> None:
