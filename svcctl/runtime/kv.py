@@ -4,16 +4,20 @@ Names may be Cloudflare's (`expirationTtl`) or Python's (`expiration_ttl`), opti
 
 A small value is read at once, on the event loop: that takes ten microseconds, and a thread would take fifty more.
 Everything that may take longer runs in threads of KV's own: what opens the store, values over 64 KB, lists, and all
-writes, which wait for the disk and for other writers.
+writes, which wait for the disk and for other writers. What is put while a write is under way is written together by
+the next one: each put costs its share of one wait for the disk.
 """
 
 import asyncio
+import copy
 import json
 import time
+from collections import deque
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from svcctl import keyvalues
 from svcctl.errors import SvcctlError
@@ -28,6 +32,8 @@ T = TypeVar("T")
 AT_ONCE = 65_536
 """Bytes of a value that is read on the event loop."""
 _THREADS = 4  # a store has one writer at a time: who waits in a queue waits for nothing else
+_TOGETHER = 500  # puts in one write
+_SIZE = 8_000_000
 _TYPES = ("text", "json", "arrayBuffer", "bytes", "stream")
 _GET_OPTIONS = ("type", "cacheTtl", "cache_ttl")
 _PUT_OPTIONS = ("expirationTtl", "expiration_ttl", "expiration", "metadata")
@@ -39,6 +45,7 @@ class KVUnavailable(KVError, Unavailable):
 
     def __init__(self, operation: Operation, why: str) -> None:
         super().__init__(503, f"KV {operation} failed: 503 {why}")
+        self.why = why
 
 
 class _Found(dict[str, Any]):
@@ -82,12 +89,14 @@ class Listed(_Found):
 class KVNamespace:
     """One namespace. Reads see every write that has returned, in any process."""
 
-    __slots__ = ("_keyvalues", "_namespace", "_opened")
+    __slots__ = ("_keyvalues", "_namespace", "_opened", "_waiting", "_writer")
 
     def __init__(self, keyvalues: KeyValues, namespace: str) -> None:
         self._keyvalues = keyvalues
         self._namespace = namespace
         self._opened = False
+        self._waiting: deque[_Put] = deque()
+        self._writer: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return "<KV namespace>"
@@ -166,8 +175,7 @@ class KVNamespace:
         content = await _content(value)
         keyvalues.check_value_size(len(content))
         expires = keyvalues.expires_of(time.time(), ttl, expiration)
-        write = partial(self._keyvalues.put, self._namespace, key, content, described, expires)
-        await self._in_thread("PUT", write)
+        await self._written(key, Entry(content, described, expires))
 
     async def delete(self, key: str) -> None:
         """Of what is not there too."""
@@ -208,6 +216,43 @@ class KVNamespace:
             text = f"At least one of the requested keys corresponds to a non-{wanted} value"
             raise failed("GET_BULK", 400, text) from error
 
+    async def _written(self, key: str, entry: Entry) -> None:
+        _count()
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self._waiting.append(_Put(key, entry, done))
+        if self._writer is None:
+            # In no request's context: it goes on for others when the one that began it is over.
+            self._writer = loop.create_task(self._write(), context=Context())
+        await done
+
+    async def _write(self) -> None:
+        try:
+            while puts := self._next():
+                entries = [(put.key, put.entry) for put in puts]
+                try:
+                    write = partial(self._keyvalues.put_all, self._namespace, entries)
+                    await self._in_thread("PUT", write, counted=True)
+                except Exception as error:  # noqa: BLE001 - whose puts these are is told, and may be many
+                    for put in puts:
+                        put.failed(error)
+                else:
+                    for put in puts:
+                        put.succeeded()
+        finally:
+            self._writer = None
+
+    def _next(self) -> Sequence["_Put"]:
+        """What is written together. Who was cancelled meanwhile wants nothing written any more."""
+        puts: list[_Put] = []
+        size = 0
+        while self._waiting and len(puts) < _TOGETHER and size < _SIZE:
+            put = self._waiting.popleft()
+            if not put.done.done():
+                puts.append(put)
+                size += len(put.entry.value)
+        return puts
+
     async def _in_thread(self, operation: Operation, work: Callable[[], T], *, counted: bool = False) -> T:
         if not counted:
             _count()
@@ -217,6 +262,26 @@ class KVNamespace:
             raise KVUnavailable(operation, error.message) from error
         self._opened = True
         return done
+
+
+class _Put(NamedTuple):
+    """One that waits for its turn."""
+
+    key: str
+    entry: Entry
+    done: asyncio.Future[None]
+
+    def succeeded(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def failed(self, error: Exception) -> None:
+        """Each raises an error of its own: a traceback belongs to one."""
+        if self.done.done():
+            return
+        mine = KVUnavailable("PUT", error.why) if isinstance(error, KVUnavailable) else copy.copy(error)
+        mine.__cause__ = error.__cause__
+        self.done.set_exception(mine)
 
 
 @cache
