@@ -44,14 +44,23 @@ class Unpacked(Protocol):
 
 Reveal = Callable[[EnvironmentId, Mapping[str, str]], Mapping[str, SecretValue]]
 Unpack = Callable[[Digest], Unpacked]
+Elsewhere = Mapping[str, Callable[[Node], Part]]
+"""By place: parts that are no stored versions."""
 
 
-def assemble(landscape: Landscape, place: Place, unpack: Unpack, reveal: Reveal) -> Assembly:
+def assemble(
+    landscape: Landscape, place: Place, unpack: Unpack, reveal: Reveal, elsewhere: Elsewhere | None = None
+) -> Assembly:
     """Raises NotLive; and Damage, Unreachable as `unpack` and `reveal` do."""
     deployment = landscape.deployment(place)
-    _refuse_lifeless(place)
+    elsewhere = elsewhere or {}
+    if place.ref not in elsewhere:
+        _refuse_lifeless(place)
     parts = []
     for node in deployment.nodes:
+        if node.ref in elsewhere:
+            parts.append(elsewhere[node.ref](node))
+            continue
         reached = landscape.by_id(node.environment)
         if reached and reached.head and reached.head.code and reached.settings:
             parts.append(_part(landscape, reached, reached.head, reached.settings, node, unpack, reveal))

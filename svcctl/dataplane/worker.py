@@ -154,16 +154,16 @@ class Worker:
         self._answering = Answering(
             self._running, timeout=orders.request_timeout, explain=orders.explain, log=orders.access_log
         )
-        self._begin_lifespans = self.loop.create_task(self._enter())
+        self._begin_lifespans = self.loop.create_task(self._enter(self._answering.app))
 
-    async def _enter(self) -> None:
+    async def _enter(self, app: App) -> None:
         self._lifespans = Lifespans(self._running)
         failed = await self._lifespans.enter()
         if failed is not None:
             self._fail(failed, failed)
             return
         self.state = self._running.front.state
-        self._be_ready(self._answering.app)
+        self._be_ready(app)
 
     def _be_ready(self, app: App) -> None:
         self.config = Config(
