@@ -16,7 +16,9 @@ from svcctl.runtime.invocation import Invocation
 from svcctl.runtime.threads import in_thread
 from svcctl.runtime.workers import Request, Response, WorkerEntrypoint
 
-Fetch = Callable[[Request, Invocation], Awaitable[Response]]
+Begin = Callable[[Request, Invocation], Awaitable[Any]]
+"""Starts an answer: what is to be awaited, inside the invocation that it is given. No coroutine of its own, because
+each costs; so whoever awaits it makes sure of the result by `as_response`."""
 Form = Literal["class", "function", "asgi", "wsgi"]
 _CONVENTIONAL = ("Default", "fetch", "on_fetch", "app", "application")
 
@@ -34,11 +36,13 @@ class Handler:
         self.subject = _found(module, name)
         self.form = form_of(self.subject)
         self.state: dict[str, Any] = {}
-        self.fetch = self._fetch()
-        """Answers a request; awaited inside the invocation that it is given."""
+        self.begin = self._begin()
 
-    def caller(self, kind: type) -> Fetch:
-        """As `fetch`, of another class of the module."""
+    async def fetch(self, request: Request, invocation: Invocation) -> Response:
+        return as_response(await self.begin(request, invocation))
+
+    def begin_of(self, kind: type) -> Begin:
+        """As `begin`, of another class of the module."""
         return _of_class(kind, self.env)
 
     def entrypoint(self, name: str | None) -> type:
@@ -58,7 +62,7 @@ class Handler:
 
     # ---- forms
 
-    def _fetch(self) -> Fetch:
+    def _begin(self) -> Begin:
         match self.form:
             case "class":
                 return _of_class(self.subject, self.env)
@@ -69,11 +73,11 @@ class Handler:
             case "wsgi":
                 return self._wsgi
 
-    async def _asgi(self, request: Request, invocation: Invocation) -> Response:
-        return await asgi.fetch(self.subject, request, self.env, invocation, state=self.state)
+    def _asgi(self, request: Request, invocation: Invocation) -> Awaitable[Response]:
+        return asgi.fetch(self.subject, request, self.env, invocation, state=self.state)
 
-    async def _wsgi(self, request: Request, invocation: Invocation) -> Response:
-        return await wsgi.fetch(self.subject, request, self.env, invocation)
+    def _wsgi(self, request: Request, invocation: Invocation) -> Awaitable[Response]:
+        return wsgi.fetch(self.subject, request, self.env, invocation)
 
 
 def _found(module: ModuleType, name: str | None) -> Any:
@@ -127,56 +131,57 @@ def _positional(function: Callable[..., Any]) -> int:
     return sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
 
 
-def _of_class(kind: type, env: Env) -> Fetch:
+def _of_class(kind: type, env: Env) -> Begin:
     fetch = getattr(kind, "fetch", None)
     if fetch is None:
 
-        async def absent(_request: Request, _invocation: Invocation) -> Response:
+        def absent(_request: Request, _invocation: Invocation) -> Awaitable[Any]:
             raise NoHandler(f"class {kind.__name__} has no fetch")
 
         return absent
     takes_request = _positional(fetch) > 1 or not inspect.isfunction(inspect.unwrap(fetch))
     if not inspect.iscoroutinefunction(fetch):
 
-        async def threaded(request: Request, invocation: Invocation) -> Response:
+        def threaded(request: Request, invocation: Invocation) -> Awaitable[Any]:
             bound = kind(invocation, env).fetch
-            return await _settled(in_thread(bound, request) if takes_request else in_thread(bound))
+            return _settled(in_thread(bound, request) if takes_request else in_thread(bound))
 
         return threaded
     if not takes_request:
 
-        async def without_request(_request: Request, invocation: Invocation) -> Response:
-            return _response(await kind(invocation, env).fetch())
+        def without_request(_request: Request, invocation: Invocation) -> Awaitable[Any]:
+            begun: Awaitable[Any] = kind(invocation, env).fetch()
+            return begun
 
         return without_request
 
-    async def with_request(request: Request, invocation: Invocation) -> Response:
-        response = await kind(invocation, env).fetch(request)
-        return response if type(response) is Response else _response(response)
+    def with_request(request: Request, invocation: Invocation) -> Awaitable[Any]:
+        begun: Awaitable[Any] = kind(invocation, env).fetch(request)
+        return begun
 
     return with_request
 
 
-def _of_function(function: Callable[..., Any], env: Env) -> Fetch:
+def _of_function(function: Callable[..., Any], env: Env) -> Begin:
     count = min(_positional(function), 3)
 
-    async def threaded(request: Request, invocation: Invocation) -> Response:
-        return await _settled(in_thread(function, *(request, env, invocation)[:count]))
+    def threaded(request: Request, invocation: Invocation) -> Awaitable[Any]:
+        return _settled(in_thread(function, *(request, env, invocation)[:count]))
 
-    async def call(request: Request, invocation: Invocation) -> Response:
-        response = await function(*(request, env, invocation)[:count])
-        return response if type(response) is Response else _response(response)
+    def call(request: Request, invocation: Invocation) -> Awaitable[Any]:
+        begun: Awaitable[Any] = function(*(request, env, invocation)[:count])
+        return begun
 
     return call if inspect.iscoroutinefunction(function) else threaded
 
 
-async def _settled(work: Awaitable[Any]) -> Response:
+async def _settled(work: Awaitable[Any]) -> Any:
     """A sync handler may hand on a coroutine, such as that of a binding's fetch."""
     result = await work
-    return _response(await result if inspect.isawaitable(result) else result)
+    return await result if inspect.isawaitable(result) else result
 
 
-def _response(value: Any) -> Response:
+def as_response(value: Any) -> Response:
     if isinstance(value, Response):
         return value
     if inspect.isawaitable(value):

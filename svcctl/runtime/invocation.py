@@ -10,6 +10,8 @@ from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any
 
+import msgspec
+
 from svcctl.runtime.assembly import Part
 
 DEPTH = 32
@@ -39,17 +41,15 @@ class Outer:
         self.background.add(task)
 
 
-class Invocation:
+class Invocation(msgspec.Struct, eq=False):
     """One handler at work. Handlers are given it as `ctx`."""
 
-    __slots__ = ("caller", "depth", "env", "outer", "part")
-
-    def __init__(self, outer: Outer, part: Part, env: Any, caller: "Invocation | None" = None) -> None:
-        self.outer = outer
-        self.part = part
-        self.env = env
-        self.caller = caller
-        self.depth: int = 0 if caller is None else caller.depth + 1
+    outer: Outer
+    part: Part
+    env: Any
+    caller: "Invocation | None" = None
+    depth: int = 0
+    """How many callers there are."""
 
     @property
     def chain(self) -> list[str]:

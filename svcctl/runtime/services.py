@@ -12,7 +12,7 @@ from typing import Any
 
 from svcctl.runtime.assembly import Part
 from svcctl.runtime.copying import AS_THEY_ARE, copied
-from svcctl.runtime.handlers import Handler, NoHandler
+from svcctl.runtime.handlers import Handler, NoHandler, as_response
 from svcctl.runtime.invocation import DEPTH, Invocation, current
 from svcctl.runtime.limits import CallDepthExceeded, TooManySubrequests
 from svcctl.runtime.threads import in_thread
@@ -28,34 +28,12 @@ class ServiceBinding:
         """`handler` is asked at the first call: services may be bound in a circle."""
         self.__dict__.update(_name=name, _part=part, _entrypoint=entrypoint, _handler=handler)
 
-    async def fetch(self, request: Request | str, init: dict[str, Any] | None = None, **options: Any) -> Response:
-        if type(request) is not Request or init or options:
-            request = Request(request, **(init or {}), **options)
-        caller = current.get()
-        if caller.depth >= DEPTH:
-            raise CallDepthExceeded(caller, self._part.place)
-        outer = caller.outer
-        outer.subrequests -= 1
-        if outer.subrequests < 0:
-            raise TooManySubrequests
-        call, env = self._target
-        callee = Invocation(outer, self._part, env, caller)
-        token = current.set(callee)
-        try:
-            return await call(request, callee)
-        finally:
-            current.reset(token)
-
     def __getattr__(self, name: str) -> Any:
-        """Methods are made when first asked for, and kept."""
-        if name == "_target":
-            found: Any = self._resolved()
-        elif name.startswith("_"):
+        """`fetch` and methods are made when first asked for, and kept."""
+        if name.startswith("_"):
             raise AttributeError(name)
-        else:
-            found = self._method(name)
-        self.__dict__[name] = found
-        return found
+        made = self.__dict__[name] = self._fetch() if name == "fetch" else self._method(name)
+        return made
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"binding {self._name} can't be changed")
@@ -63,11 +41,23 @@ class ServiceBinding:
     def __repr__(self) -> str:
         return f"<binding {self._name} to {self._part.place}>"
 
-    def _resolved(self) -> tuple[Callable[[Request, Invocation], Awaitable[Response]], Any]:
-        handler = self._handler()
-        if self._entrypoint is None:
-            return handler.fetch, handler.env
-        return handler.caller(handler.entrypoint(self._entrypoint)), handler.env
+    def _fetch(self) -> Callable[..., Awaitable[Response]]:
+        handler: Handler = self._handler()
+        begin = handler.begin if self._entrypoint is None else handler.begin_of(handler.entrypoint(self._entrypoint))
+        part, env = self._part, handler.env
+
+        async def fetch(request: Request | str, init: dict[str, Any] | None = None, **options: Any) -> Response:
+            if init or options or not isinstance(request, Request):
+                request = Request(request, **(init or {}), **options)
+            callee = _called(part, env)
+            token = current.set(callee)
+            try:
+                response = await begin(request, callee)
+            finally:
+                current.reset(token)
+            return response if type(response) is Response else as_response(response)
+
+        return fetch
 
     def _method(self, name: str) -> Callable[..., Awaitable[Any]]:
         handler: Handler = self._handler()
@@ -84,14 +74,7 @@ class ServiceBinding:
                     break
             if named:
                 named = {key: copied(value) for key, value in named.items()}
-            caller = current.get()
-            if caller.depth >= DEPTH:
-                raise CallDepthExceeded(caller, part.place)
-            outer = caller.outer
-            outer.subrequests -= 1
-            if outer.subrequests < 0:
-                raise TooManySubrequests
-            callee = Invocation(outer, part, env, caller)
+            callee = _called(part, env)
             token = current.set(callee)
             try:
                 if asynchronous:
@@ -106,3 +89,16 @@ class ServiceBinding:
 
         call.__qualname__ = call.__name__ = name
         return call
+
+
+def _called(part: Part, env: Any) -> Invocation:
+    """The next invocation down from the present one. Raises what keeps a circle from going on."""
+    caller = current.get()
+    depth = caller.depth
+    if depth >= DEPTH:
+        raise CallDepthExceeded(caller, part.place)
+    outer = caller.outer
+    outer.subrequests -= 1
+    if outer.subrequests < 0:
+        raise TooManySubrequests
+    return Invocation(outer, part, env, caller, depth + 1)
