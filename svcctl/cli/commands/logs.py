@@ -38,7 +38,9 @@ def logs(
             autocompletion=lambda: list(LEVELS),
         ),
     ] = "debug",
-    request: Annotated[str | None, typer.Option("--request", metavar="ID", help="Of this request; its beginning or end will do.")] = None,
+    request: Annotated[
+        str | None, typer.Option("--request", metavar="ID", help="Of this request; its beginning or end will do.")
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
