@@ -169,8 +169,11 @@ def _strip(files: Path) -> None:
 
 
 def _places(files: Path) -> dict[str, Place]:
+    """Without the byte code that running them from here leaves behind."""
     found = {}
-    for folder, _, names in os.walk(files):
+    for folder, below, names in os.walk(files):
+        if "__pycache__" in below:
+            below.remove("__pycache__")
         for name in names:
             file = os.path.join(folder, name)  # noqa: PTH118  # thousands of times
             path = f"{FOLDER}/{decoded(os.path.relpath(file, files))}"

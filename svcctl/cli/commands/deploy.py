@@ -3,7 +3,7 @@ from typing import Annotated
 
 import typer
 
-from svcctl.cli import building, target, values, views
+from svcctl.cli import building, importing, target, values, views
 from svcctl.cli.context import Context
 from svcctl.cli.mutation import carry_out
 from svcctl.cli.options import (
@@ -36,6 +36,7 @@ def deploy(
     move_domain: Annotated[
         bool, typer.Option("--move-domain", help="Move hostnames under the file's new domain; --yes does too.")
     ] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not try whether new code can be imported.")] = False,
     force: ForceOption = False,
     expect: ExpectOption = None,
     dry_run: DryRunOption = False,
@@ -43,12 +44,15 @@ def deploy(
 ) -> None:
     """Deploy services to an environment.
 
-    Bundles the code of all services (or -s), stores what is new of it, and makes one version per environment whose
-    code or settings differ: one change, all or nothing."""
+    Bundles the code of all services (or -s), tries whether new code can be imported, stores what is new of it, and
+    makes one version per environment whose code or settings differ: one change, all or nothing."""
     env, service = target.narrowed(env, service)
     environment = target.environment(context, env)
     chosen = building.chosen(context.project, service)
     bundles = {} if settings_only else building.bundles(context, chosen)
+    importing.check_neighbours(context, bundles, environment)
+    if not no_check:
+        importing.check(context, bundles, environment)
     command = Deploy(
         id=new_id(),
         project=target.project(context),
