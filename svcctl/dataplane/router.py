@@ -118,7 +118,7 @@ class Router:
         key = self._routes.find(head.host, head.path)
         if key is None:
             text = f"nothing is deployed at {head.host}"
-            say_goodbye(self.loop, descriptor, gate.answer(404, text))
+            say_goodbye(self.loop, descriptor, gate.answer(404, text, bodiless=head.method == b"HEAD"))
             return
         self._runner(key).give(descriptor, unread)
 
