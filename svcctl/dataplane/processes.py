@@ -158,7 +158,8 @@ class WorkerProcess:
         self._output, output = os.pipe()
         os.set_blocking(self._output, False)
         front = self.orders.assembly.front
-        self._decoder = Decoder(front.place, front.version)
+        refs = {part.ref for part in self.orders.assembly.parts}
+        self._decoder = Decoder(front.place, front.version, refs)
         self._loop.add_reader(self._output, self._read_output)
         self._channel = Channel(ours, self._loop, self._received, self._gone)
         self._channel.send(Kind.ASSEMBLY, wire.canonical(self.orders))

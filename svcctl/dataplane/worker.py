@@ -17,7 +17,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -307,7 +306,7 @@ def run(channel: socket.socket, open_keyvalues: Callable[[], KeyValues]) -> NoRe
             runner.run(_main(channel, open_keyvalues))
         status = 0
     finally:
-        sys.stdout.flush()
+        capture.end()
         os._exit(status)  # threads that hang must not keep the process
 
 

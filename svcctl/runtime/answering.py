@@ -85,9 +85,9 @@ class Answering:
             if outer.background:
                 self._go_on(outer.background)
             self._answers -= 1
+            capture.flush(outer)
             if self._log:
                 capture.log_request(scope, outer.status or 500, time.perf_counter() - began, outer.id)
-            capture.flush(outer)
 
     def _watched(self, task: asyncio.Task[Any], send: Send, outer: Outer) -> Send:
         """An application's answer begins when it says so."""
