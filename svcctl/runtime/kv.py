@@ -9,7 +9,6 @@ the next one: each put costs its share of one wait for the disk.
 """
 
 import asyncio
-import copy
 import json
 import time
 from collections import deque
@@ -279,8 +278,10 @@ class _Put(NamedTuple):
         """Each raises an error of its own: a traceback belongs to one."""
         if self.done.done():
             return
-        mine = KVUnavailable("PUT", error.why) if isinstance(error, KVUnavailable) else copy.copy(error)
-        mine.__cause__ = error.__cause__
+        mine = error
+        if isinstance(error, KVUnavailable):
+            mine = KVUnavailable("PUT", error.why)
+            mine.__cause__ = error.__cause__
         self.done.set_exception(mine)
 
 
