@@ -54,6 +54,23 @@ def test_a_binding_goes_into_the_file_and_the_next_deploy_applies_it(shell: Shel
     assert "env.CARTS:    kv carts (its own)\n" in shell.done("env", "show", "shop/staging")
 
 
+def test_a_class_of_another_service_and_the_version_itself(shell: Shell) -> None:
+    shell.done("bind", "ADMIN", "--service", "auth", "--entrypoint", "Admin", "-s", "shop")
+    shell.done("bind", "VERSION", "--version-metadata", "-s", "shop")
+    assert shell.file.read_text() == FILE + (
+        'ADMIN = { service = "auth", entrypoint = "Admin" }\nVERSION = { version_metadata = true }\n'
+    )
+    shell.done("deploy", "-s", "shop")
+    shown = shell.done("env", "show", "shop/staging")
+    assert "env.ADMIN:    service auth (Admin) → auth/staging\n" in shown
+    assert "env.VERSION:  version metadata\n" in shown
+    assert shell.done("graph", "shop/staging").splitlines()[1:] == [
+        "├── ADMIN → auth/staging@1",
+        "└── AUTH → auth/staging@1",
+    ]
+    assert "version metadata" in shell.done("config", "show", "-s", "shop")
+
+
 def test_a_binding_of_one_environment_stands_in_its_table(shell: Shell) -> None:
     shell.done("bind", "AUTH", "--service", "auth", "--environment", "production", "-s", "shop", "--env", "staging")
 
@@ -132,6 +149,18 @@ def test_an_edit_as_json(shell: Shell) -> None:
         (
             "bind 1ST --kv carts -s shop",
             "error: '1ST' must start with a letter or _ and hold only letters, digits and _\n",
+        ),
+        (
+            "bind CARTS --kv carts --entrypoint Admin -s shop",
+            "error: --entrypoint names a class of another service\nhint: it goes with --service\n",
+        ),
+        (
+            "bind ADMIN --service auth --entrypoint 9to5 -s shop",
+            "error: '9to5' must start with a letter or _ and hold only letters, digits and _\n",
+        ),
+        (
+            "bind VERSION --version-metadata --environment production -s shop",
+            ("error: --environment has no meaning with --version-metadata: a handler is its own version\n"),
         ),
         ("bind CARTS --kv Carts -s shop", "error: 'Carts' must start with a letter a-z and hold only a-z, 0-9 and -\n"),
     ],

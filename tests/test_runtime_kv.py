@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from svcctl import keyvalues
 from svcctl.backend.store.kv import KeyValueStore
 from svcctl.backend.store.lock import WriteLock
 from svcctl.keyvalues import Entry, KVError, KVTypeError
@@ -332,6 +335,35 @@ def test_a_request_may_make_so_many_calls(carts: KVNamespace):
     asyncio.run(play())
 
 
+# ---- docs/kv.md
+
+
+PAGE = (Path(__file__).parent.parent / "docs/kv.md").read_text()
+
+
+def test_the_example_of_the_documentation_runs(carts: KVNamespace):
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    defined: dict[str, Any] = {}
+    exec(example, defined)
+    assert asyncio.run(defined["visit"](SimpleNamespace(CARTS=carts))) == ("apples", 1, "ada", None)
+
+
+def test_the_documentation_has_the_limits():
+    limits = dict(
+        re.findall(r"^\| (.*?) \| (.*?) \|$", PAGE.partition("| limit |")[2].partition("##")[0], re.MULTILINE)
+    )
+    numbers = {
+        name: [int(digits.replace(",", "")) for digits in re.findall(r"[\d,]*\d", text)]
+        for name, text in limits.items()
+    }
+    assert numbers["key"][0] == keyvalues.KEY_LENGTH
+    assert numbers["value"][0] == keyvalues.VALUE_SIZE
+    assert numbers["metadata"][0] == keyvalues.METADATA_SIZE
+    assert numbers["`expirationTtl`"][0] == keyvalues.SHORTEST
+    assert numbers["`list`"][0] == keyvalues.LIST_LIMIT
+    assert numbers["`get` of several keys"] == [keyvalues.BULK_KEYS, keyvalues.BULK_SIZE // 1024 // 1024]
+
+
 # ---- what goes wrong
 
 
@@ -343,11 +375,17 @@ def test_a_store_that_is_gone_is_said_at_once(tmp_path: Path):
             await work
 
     for work in (carts.get("k"), carts.put("k", "v"), carts.delete("k"), carts.list(), carts.get(["k"])):
-        with pytest.raises(KVUnavailable, match="No such file") as caught:
+        with pytest.raises(KVUnavailable, match="failed: 503 the store is busy or can't be reached") as caught:
             asyncio.run(play(work))
         assert isinstance(caught.value, Unavailable)
         assert caught.value.status == 503
-        assert str(caught.value).startswith("KV ")
+        assert str(tmp_path) not in str(caught.value)
+        assert "No such file" in str(caught.value.__cause__)
+
+
+def test_damage_is_told(tmp_path: Path, carts: KVNamespace):
+    (tmp_path / "kv.db").write_bytes(b"no database at all, but long enough to look like one" * 100)
+    assert refusal(carts.get("k")) == "KV GET failed: 503 the store is damaged"
 
 
 def test_each_of_many_puts_is_told(tmp_path: Path):
@@ -368,8 +406,9 @@ def test_reads_go_on_while_a_writer_waits(tmp_path: Path, carts: KVNamespace):
             waiting = asyncio.create_task(carts.put("k", "w"))
             await asyncio.sleep(0)
             assert await carts.get("k") == "v"
-            with pytest.raises(KVUnavailable, match="KV PUT failed: 503 the store is locked by pid"):
+            with pytest.raises(KVUnavailable, match="KV PUT failed: 503 the store is busy") as caught:
                 await waiting
+            assert "locked by pid" in str(caught.value.__cause__)
         await carts.put("k", "w")
         assert await carts.get("k") == "w"
 

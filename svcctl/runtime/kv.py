@@ -19,7 +19,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 from svcctl import keyvalues
-from svcctl.errors import SvcctlError
+from svcctl.errors import Damage, Refused, SvcctlError
 from svcctl.keyvalues import Entry, KeyValues, KVError, KVTypeError, Larger, Operation, Page, failed
 from svcctl.names import near
 from svcctl.runtime.invocation import current
@@ -40,11 +40,14 @@ _LIST_OPTIONS = ("prefix", "limit", "cursor")
 
 
 class KVUnavailable(KVError, Unavailable):
-    """The store can't be reached, or is full, locked or damaged. Nothing was changed."""
+    """The store can't be reached, or is full, locked or damaged. Nothing was changed. Clients may be shown the text, so
+    it names no path: what happened is for the cause to say."""
 
-    def __init__(self, operation: Operation, why: str) -> None:
-        super().__init__(503, f"KV {operation} failed: 503 {why}")
-        self.why = why
+    def __init__(self, operation: Operation, cause: SvcctlError) -> None:
+        what = "is damaged" if isinstance(cause, Damage) else "is busy or can't be reached"
+        what = "can't be written" if isinstance(cause, Refused) else what
+        super().__init__(503, f"KV {operation} failed: 503 the store {what}")
+        self.__cause__: SvcctlError = cause
 
 
 class _Found(dict[str, Any]):
@@ -200,7 +203,7 @@ class KVNamespace:
         except Larger:
             return await self._in_thread("GET", read, counted=True)
         except SvcctlError as error:
-            raise KVUnavailable("GET", error.message) from error
+            raise KVUnavailable("GET", error) from error
 
     async def _bulk(self, keys: Sequence[str], wanted: str, cache_ttl: object) -> dict[str, WithMetadata]:
         keyvalues.check_keys(keys)
@@ -258,7 +261,7 @@ class KVNamespace:
         try:
             done = await asyncio.get_running_loop().run_in_executor(_threads(), work)
         except SvcctlError as error:
-            raise KVUnavailable(operation, error.message) from error
+            raise KVUnavailable(operation, error) from error
         self._opened = True
         return done
 
@@ -278,11 +281,7 @@ class _Put(NamedTuple):
         """Each raises an error of its own: a traceback belongs to one."""
         if self.done.done():
             return
-        mine = error
-        if isinstance(error, KVUnavailable):
-            mine = KVUnavailable("PUT", error.why)
-            mine.__cause__ = error.__cause__
-        self.done.set_exception(mine)
+        self.done.set_exception(KVUnavailable("PUT", error.__cause__) if isinstance(error, KVUnavailable) else error)
 
 
 @cache
