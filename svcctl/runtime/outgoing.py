@@ -68,6 +68,8 @@ async def _chunks(stream: ReadableStream, send: Send) -> None:
     """Each waits until the client took enough of the one before."""
     while (chunk := await stream.next_chunk()) is not None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        # Neither a generator that awaits nothing nor a server whose client left gives way by itself.
+        await asyncio.sleep(0)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
