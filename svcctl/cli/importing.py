@@ -95,7 +95,7 @@ def _findings(context: Context, subjects: "list[Subject]", folder: str) -> "list
     from svcctl.runtime.check import Finding
 
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "svcctl.runtime.check"],
+        [sys.executable, "-P", "-B", "-m", "svcctl.runtime.check"],
         input=wire.canonical(subjects),
         env={name: context.environ[name] for name in _PASSED_ON if name in context.environ},
         cwd=folder,

@@ -1,6 +1,6 @@
 """Whether services can be imported: each in a process of its own, which may do what it likes and can't hurt.
 
-    python -P -m svcctl.runtime.check < subjects.json > findings.json
+    python -P -B -m svcctl.runtime.check < subjects.json > findings.json
 
 This process imports the runtime once and no service; it forks a child for each, two at a time. A child leads a session
 without a terminal, has nothing on its standard input, and what it prints goes into a file; its finding comes through a
@@ -50,6 +50,7 @@ class Subject(Model):
     vars: dict[str, Value] = {}
     secrets: tuple[str, ...] = ()
     bindings: tuple[str, ...] = ()
+    limit: float = LIMIT
 
 
 class Finding(Model):
@@ -85,7 +86,7 @@ class _Child:
             _be_child(subject, writes, self.output.fileno())
         os.close(writes)
         self.channel = reads
-        self.deadline = time.monotonic() + LIMIT + _DEAF
+        self.deadline = time.monotonic() + subject.limit + _DEAF
 
     def read(self) -> bool:
         """False when there is nothing more to come."""
@@ -106,7 +107,7 @@ class _Child:
 
     def _last_words(self, code: int) -> str:
         if time.monotonic() >= self.deadline:
-            problem = f"it did not finish importing within {LIMIT:g} s, and did not hear the alarm"
+            problem = f"it did not finish importing within {self.subject.limit:g} s, and did not hear the alarm"
         elif code >= 0:
             problem = f"it ended its process with status {code} as it was imported (os._exit?)"
         else:
@@ -160,7 +161,7 @@ def _be_child(subject: Subject, channel: int, output: int) -> NoReturn:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.chdir(subject.folder)
-        seconds = int(LIMIT + _DEAF) + 1
+        seconds = int(subject.limit + _DEAF) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))  # should nobody be left to kill it
         asyncio.run(_report(subject, channel))
     finally:
@@ -188,9 +189,10 @@ def _found(subject: Subject) -> Finding:
         vendored=subject.vendored,
     )
     env = _Env(subject)
+    sys.dont_write_bytecode = False  # of requirements it is kept beside them; svcctl's own is left alone
     current.set(Invocation(Outer("check"), part, env))
     signal.signal(signal.SIGALRM, _ring)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT, 0.1)  # again and again: code may catch everything
+    signal.setitimer(signal.ITIMER_REAL, subject.limit, 0.1)  # again and again: code may catch everything
     try:
         module = Loader([part]).load(part.place)
         Handler(module, part.main.partition(":")[2] or None, env)
@@ -199,7 +201,7 @@ def _found(subject: Subject) -> Finding:
     except BaseException as error:  # noqa: BLE001 - what an import can raise is the question
         signal.setitimer(signal.ITIMER_REAL, 0)
         file, line = _where(error, subject.folder)
-        return Finding(service=subject.service, problem=_words(error), file=file, line=line)
+        return Finding(service=subject.service, problem=_words(error, subject), file=file, line=line)
     return Finding(service=subject.service)
 
 
@@ -207,10 +209,10 @@ def _ring(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _TooLong
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException, subject: Subject) -> str:
     match error:
         case _TooLong():
-            return f"it did not finish importing within {LIMIT:g} s"
+            return f"it did not finish importing within {subject.limit:g} s"
         case SystemExit():
             code = "" if error.code is None else repr(error.code)
             return f"it calls sys.exit({clean(code)}) as it is imported"

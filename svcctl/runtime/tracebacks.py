@@ -4,6 +4,7 @@ import asyncio
 import os
 import traceback
 from collections.abc import Mapping
+from itertools import dropwhile
 
 import svcctl
 from svcctl.text import clean_lines
@@ -23,7 +24,8 @@ def readable(error: BaseException, places: Mapping[str, str] | None = None) -> s
 
 
 def _trim(report: traceback.TracebackException, places: Mapping[str, str]) -> None:
-    shown = [frame for frame in report.stack or () if not _is_hidden(frame.filename)]
+    frames = dropwhile(lambda frame: not _place(frame.filename, places), report.stack or ())
+    shown = [frame for frame in list(frames) or report.stack or () if not _is_hidden(frame.filename)]
     if shown:
         report.stack = _Stack(shown, places)
     elif issubclass(report.exc_type or Exception, SyntaxError):
@@ -46,8 +48,11 @@ class _Stack(traceback.StackSummary):
 
     def format_frame_summary(self, frame_summary: traceback.FrameSummary) -> str:
         text = super().format_frame_summary(frame_summary)
-        for folder, place in self._places.items():
-            if frame_summary.filename.startswith(folder + os.sep):
-                first, newline, rest = text.partition("\n")
-                return f"{first}  [{place}]{newline}{rest}"
-        return text
+        if (place := _place(frame_summary.filename, self._places)) is None:
+            return text
+        first, newline, rest = text.partition("\n")
+        return f"{first}  [{place}]{newline}{rest}"
+
+
+def _place(file: str, places: Mapping[str, str]) -> str | None:
+    return next((place for folder, place in places.items() if file.startswith(folder + os.sep)), None)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -59,7 +60,8 @@ class Ground:
 
     @property
     def changes(self) -> bool:
-        return self._proof is None
+        """Whether its files may be edited where they are."""
+        return self._proof is None and not self._within
 
     def check(self, path: str, content: bytes) -> None:
         if self._proof:
@@ -91,5 +93,9 @@ class Source(SourceFileLoader):
         return super().get_data(path)
 
     def set_data(self, path: str, data: Any, **options: Any) -> None:
-        if not self.ground.changes or time.time() - os.stat(self.path).st_mtime > _RACY:  # noqa: PTH116
-            super().set_data(path, data, **options)
+        if self.ground.changes and time.time() - os.stat(self.path).st_mtime < _RACY:  # noqa: PTH116
+            return
+        super().set_data(path, data, **options)
+        with suppress(OSError):  # there may be none: the folder may not be written to
+            if os.stat(path).st_size != len(data):  # noqa: PTH116 - a full disk takes half of it, and Python says nothing
+                os.unlink(path)  # noqa: PTH108
