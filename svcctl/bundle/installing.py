@@ -44,6 +44,16 @@ _PIP_TO_UV = {
 
 def install(needed: Needed, cache: Path, allowance: Allowance, progress: Progress) -> dict[str, Place]:
     """The installed files by artifact path."""
+    places = _places(installed(needed, cache, progress))
+    for path, place in places.items():
+        if wrong := check_path(path, allowance.path_length):
+            raise Refused(f"{clean(place.shown)} {wrong}")
+        allowance.take_file(place.shown, place.size)
+    return places
+
+
+def installed(needed: Needed, cache: Path, progress: Progress) -> Path:
+    """The folder that holds what is installed, made where it is not there."""
     uv = _Uv(needed)
     made = cache / uv.key
     if not _is_sealed(made):
@@ -51,12 +61,7 @@ def install(needed: Needed, cache: Path, allowance: Allowance, progress: Progres
             _make_once(made, uv, progress)
         except OSError as error:
             raise Refused(f"{cache} can't be written: {error.strerror}", hint="requirements are kept there") from error
-    places = _places(made / "files")
-    for path, place in places.items():
-        if wrong := check_path(path, allowance.path_length):
-            raise Refused(f"{clean(place.shown)} {wrong}")
-        allowance.take_file(place.shown, place.size)
-    return places
+    return made / "files"
 
 
 def _make_once(made: Path, uv: "_Uv", progress: Progress) -> None:

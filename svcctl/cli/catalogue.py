@@ -42,6 +42,7 @@ COMMANDS = {
     **_panel(
         "Run",
         {
+            "dev": "Run services from the working tree; edits are live on save.",
             "serve": "Answer requests at the hostnames of every environment.",
             "call": "Send a request through stored versions, without a server.",
             "logs": "Show what services printed and logged, and how requests ended.",

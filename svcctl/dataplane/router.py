@@ -13,7 +13,7 @@ import asyncio
 import os
 import socket
 from asyncio import Transport
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -31,6 +31,12 @@ HEAD_TIMEOUT = 15.0
 _BACKLOG = 4_096
 _SWEEP = 1.0
 _SPARE_DESCRIPTORS = 200
+
+
+class Changed(Protocol):
+    """What a source calls when it changed (`Router.changed`)."""
+
+    def __call__(self, start: Iterable[str] = ()) -> Awaitable[None]: ...
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import uvloop
 
 from svcctl.dataplane.logbook import Level, LogRecord
 from svcctl.dataplane.processes import WarmParent
-from svcctl.dataplane.router import Router, Source
+from svcctl.dataplane.router import Changed, Router, Source
 from svcctl.dataplane.worker import Orders
 from svcctl.errors import Refused
 
@@ -23,7 +23,7 @@ _FIRST_PASSED = 3
 class Followed(Source, Protocol):
     """A Source that tells when it changed."""
 
-    async def start(self, changed: Callable[[], Awaitable[None]]) -> None: ...
+    async def start(self, changed: Changed) -> None: ...
 
     async def close(self) -> None: ...
 
