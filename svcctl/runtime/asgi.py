@@ -46,6 +46,7 @@ async def fetch(
     except asyncio.CancelledError:
         task.cancel()
         raise
+    exchange.forget()
     if not task.done():
         _keep(task)
     return response
@@ -122,14 +123,15 @@ class _Exchange:
     """One request and its answer, between an application's `receive` and `send` and a Response."""
 
     __slots__ = (
-        "_asked", "_chunks", "_error", "_finished", "_gone", "_headers", "_left", "_loop", "_reader", "_request",
-        "_status", "_writer", "answer",
+        "_asked", "_chunks", "_error", "_finished", "_gone", "_handed_over", "_headers", "_left", "_loop", "_reader",
+        "_request", "_status", "_writer", "answer",
     )  # fmt: skip
 
     def __init__(self, request: Request) -> None:
         self._loop = asyncio.get_running_loop()
         self._request = request
         self.answer: asyncio.Future[Response] = self._loop.create_future()
+        self._handed_over = False
         self._asked: Content | None = request.take()
         """What of the request's body was not received yet; None: nothing."""
         self._left = True
@@ -142,6 +144,10 @@ class _Exchange:
         self._gone = asyncio.Event()
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+
+    def forget(self) -> None:
+        """The answer is its reader's alone: when that one drops it, nobody else must hold it."""
+        del self.answer
 
     async def run(self, app: Application, scope: Scope, *, lifespan: bool) -> None:
         try:
@@ -161,8 +167,10 @@ class _Exchange:
                 self._fail(RuntimeError("The application ended before its response was complete"))
 
     def _fail(self, error: BaseException) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        if not self._handed_over:
+            self._handed_over = True
+            if not self.answer.done():
+                self.answer.set_exception(error)
         elif self._finished or self._gone.is_set():
             _log.error("Exception in ASGI application after its response", exc_info=error)
         else:
@@ -219,7 +227,7 @@ class _Exchange:
             raise RuntimeError("The application sent http.response.body before http.response.start")
         if self._finished:
             raise RuntimeError("The application sent http.response.body after the last one")
-        if not more and not self.answer.done():
+        if not more and not self._handed_over:
             self._finished = True
             self._hand_over(None if self._status in NULL_BODY else bytes(body))
             self._gone.set()
@@ -234,11 +242,13 @@ class _Exchange:
             await self._writer
 
     def _hand_over_stream(self) -> None:
-        if not self.answer.done():
+        if not self._handed_over:
             self._hand_over(ReadableStream(_Answer(self)))
 
     def _hand_over(self, content: Content) -> None:
-        self.answer.set_result(Response.of_raw(self._status, self._headers, content))
+        self._handed_over = True
+        if not self.answer.done():
+            self.answer.set_result(Response.of_raw(self._status, self._headers, content))
 
     # ---- the reader's side
 
