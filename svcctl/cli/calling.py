@@ -116,30 +116,36 @@ def _check_used(assembly: Assembly, others: Sequence[Place]) -> None:
 
 
 async def _answered(context: Context, assembly: Assembly, url: str, asked: Asked) -> Answer:
-    folders = {part.folder: part.ref for part in assembly.parts}
-    try:
-        loaded = Running(assembly, lambda: KeyValueStore(running.store_folder(context)))
-    except LoadFailed as error:
-        raise Refused(f"{error}\n{readable(error.__cause__ or error, folders)}".rstrip()) from error
+    loaded = _loaded(context, assembly)
     lifespans = Lifespans(loaded)
     try:
-        if failed := await lifespans.enter():
-            raise Refused(failed)
+        await _enter(lifespans)
         async with asyncio.timeout(TIMEOUT):
             return await _called(loaded, url, asked)
     except TimeoutError as error:
         raise Refused(f"{assembly.front.ref} did not answer within {TIMEOUT:g} s") from error
     except LimitExceeded as error:
         raise Refused(f"{assembly.front.ref}: {error}") from error
-    except Exception as error:  # a handler may raise anything
-        if isinstance(error, Refused):
-            raise
-        raise Refused(
-            f"{assembly.front.ref} raised {clean(repr(error))}\n{readable(error, folders)}".rstrip()
-        ) from error
     finally:
         await lifespans.leave()
         loaded.close()
+
+
+def _loaded(context: Context, assembly: Assembly) -> Running:
+    try:
+        return Running(assembly, lambda: KeyValueStore(running.store_folder(context)))
+    except LoadFailed as error:
+        raise _failed(str(error), error.__cause__ or error, assembly) from error
+
+
+async def _enter(lifespans: Lifespans) -> None:
+    if failed := await lifespans.enter():
+        raise Refused(failed)
+
+
+def _failed(what: str, error: BaseException, assembly: Assembly) -> Refused:
+    folders = {part.folder: part.ref for part in assembly.parts}
+    return Refused(f"{what}\n{readable(error, folders)}".rstrip())
 
 
 async def _called(loaded: Running, url: str, asked: Asked) -> Answer:
@@ -152,6 +158,10 @@ async def _called(loaded: Running, url: str, asked: Asked) -> Answer:
         body = bytes(await response.bytes())
         if outer.background:
             await asyncio.wait(outer.background)
+    except LimitExceeded:
+        raise
+    except Exception as error:
+        raise _failed(f"{loaded.assembly.front.ref} raised an exception", error, loaded.assembly) from error
     finally:
         current.reset(token)
     return Answer(

@@ -23,6 +23,7 @@ EnvOption = Annotated[
     str | None,
     typer.Option("--env", "-e", metavar="NAME", help="The environment.", autocompletion=complete.environments),
 ]
+BranchOption = Annotated[bool, typer.Option("--branch", help="The environment named after the git branch.")]
 EnvironmentArgument = Annotated[
     str, typer.Argument(metavar="ENV", help="An environment.", autocompletion=complete.environments)
 ]

@@ -30,8 +30,12 @@ def project(context: Context) -> Project:
     )
 
 
-def environment(context: Context, option: str | None) -> str:
-    """--env > SVCCTL_ENV > default_environment."""
+def environment(context: Context, option: str | None, *, branch: bool = False) -> str:
+    """--env, or --branch > SVCCTL_ENV > default_environment."""
+    if branch:
+        if option:
+            raise UsageError("--env and --branch name two environments", hint="leave one of them out")
+        return of_branch(context)
     name = option or context.environ.get(ENVIRONMENT) or project(context).default_environment
     if not name:
         raise UsageError(
@@ -42,6 +46,16 @@ def environment(context: Context, option: str | None) -> str:
     if parsed.service or parsed.at:
         raise UsageError(f"{name!r} is no environment's name", hint="choose services with -s")
     return name
+
+
+def of_branch(context: Context) -> str:
+    """The environment that is named after the git branch."""
+    from svcctl import provenance
+
+    found = provenance.branch(context.folder, context.environ)
+    if found is None:
+        raise UsageError("--branch: there is no git branch here", hint="name the environment instead")
+    return provenance.environment_name(found)
 
 
 @overload

@@ -7,6 +7,7 @@ from svcctl.cli import building, importing, target, values, views
 from svcctl.cli.context import Context
 from svcctl.cli.mutation import carry_out
 from svcctl.cli.options import (
+    BranchOption,
     DryRunOption,
     EnvOption,
     ExpectOption,
@@ -22,6 +23,7 @@ from svcctl.commands import Deploy, new_id
 def deploy(
     context: Context,
     env: EnvOption = None,
+    branch: BranchOption = False,
     service: ServiceOption = None,
     message: MessageOption = None,
     tag: Annotated[str | None, typer.Option("--tag", metavar="NAME", help="Name the new versions.")] = None,
@@ -47,7 +49,7 @@ def deploy(
     Bundles the code of all services (or -s), tries whether new code can be imported, stores what is new of it, and
     makes one version per environment whose code or settings differ: one change, all or nothing."""
     env, service = target.narrowed(env, service)
-    environment = target.environment(context, env)
+    environment = target.environment(context, env, branch=branch)
     chosen = building.chosen(context.project, service)
     bundles = {} if settings_only else building.bundles(context, chosen)
     importing.check_neighbours(context, bundles, environment)

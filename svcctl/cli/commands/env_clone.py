@@ -78,10 +78,5 @@ def _name(context: Context, name: str | None, *, branch: bool) -> str:
     if name and not branch:
         return name
     if branch and not name:
-        from svcctl import provenance
-
-        found = provenance.branch(context.folder, context.environ)
-        if found is None:
-            raise UsageError("--branch: there is no git branch here", hint="give the new environment's NAME")
-        return provenance.environment_name(found)
+        return target.of_branch(context)
     raise UsageError("give the new environment a NAME, or --branch", next="svcctl env clone staging preview")
