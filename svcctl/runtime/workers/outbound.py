@@ -33,6 +33,8 @@ HOPS = 20
 """Redirects that one `fetch` follows."""
 TIMEOUT = {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": 10.0}
 """Seconds. The request that a handler answers has a deadline of its own, which ends its fetches too."""
+READ_ON = 64 * 1024
+"""Of a redirect's own body."""
 CONNECTIONS, IDLE, IDLE_SECONDS = 100, 20, 15.0
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -113,8 +115,11 @@ def _origin(url: str) -> tuple[str, str]:
 
 
 async def _discard(response: Response) -> None:
-    body = response.body
-    if body is not None:
+    """A short body is read to its end, so that the connection can be used for the next hop."""
+    length = response.headers.get("content-length", "")
+    if length.isdecimal() and int(length) <= READ_ON:
+        await response.bytes()
+    elif (body := response.body) is not None:
         await body.cancel()
 
 
@@ -130,8 +135,8 @@ async def _send(method: str, url: str, headers: list[Raw], content: Content) -> 
         *headers,
         *(pair for pair in ((b"accept", b"*/*"), (b"accept-encoding", b"gzip, deflate")) if pair[0] not in names),
     ]
-    if isinstance(content, ReadableStream):
-        content = content.whole() or content
+    if isinstance(content, ReadableStream) and (whole := content.whole()) is not None:
+        content = whole
     if content is None and method in {"POST", "PUT", "PATCH"}:
         content = b""
     try:
@@ -139,11 +144,13 @@ async def _send(method: str, url: str, headers: list[Raw], content: Content) -> 
             method, url.partition("#")[0], headers=sent, content=content, extensions={"timeout": TIMEOUT}
         )
         answer = await _transport().handle_async_request(request)
+        if method == "HEAD" or answer.status_code in NULL_BODY:
+            await answer.aread()
     except httpx.TimeoutException as error:
         raise FetchTimeout(f"{method} {_where(url)}: no answer in time ({_said(error)})") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FetchError(f"{method} {_where(url)}: {_said(error)}") from error
-    return _response(method, url, answer)
+    return _response(url, answer)
 
 
 def _where(url: str) -> str:
@@ -155,18 +162,15 @@ def _said(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _response(method: str, url: str, answer: Any) -> Response:
+def _response(url: str, answer: Any) -> Response:
     raw: list[Raw] = [(name.lower(), value) for name, value in answer.headers.raw]
     coded = [value.strip().lower() for name, value in raw if name == b"content-encoding"]
     decode = bool(coded) and all(each.strip() in _DECODED for value in coded for each in value.split(b","))
     if decode:
         raw = [each for each in raw if each[0] not in {b"content-encoding", b"content-length"}]
     reason: bytes = answer.extensions.get("reason_phrase", b"")
-    download = _Download(answer, url, decode=decode)
-    bodiless = method == "HEAD" or answer.status_code in NULL_BODY
-    return Response.of_raw(
-        answer.status_code, raw, None if bodiless else ReadableStream(download), url, reason.decode("latin-1")
-    )
+    body = None if answer.is_closed else ReadableStream(_Download(answer, url, decode=decode))
+    return Response.of_raw(answer.status_code, raw, body, url, reason.decode("latin-1"))
 
 
 class _Download:
