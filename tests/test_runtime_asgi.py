@@ -276,6 +276,7 @@ def test_an_exception_after_the_answer_is_logged(caplog: pytest.LogCaptureFixtur
         ([START, body(b"a"), body(b"b")], None),
         ([{"type": "http.response.push"}], "Unexpected ASGI message"),
         ([{**START, "headers": [(b"a", b"b\r\nc: d")]}], "line break or NUL"),
+        ([{**START, "headers": [(b"a: b\r\nc", b"d")]}], "Invalid header name"),
     ],
 )
 def test_messages_out_of_order_are_refused(messages: list[dict[str, Any]], text: str | None):

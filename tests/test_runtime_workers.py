@@ -546,7 +546,7 @@ def test_wait_until_goes_on():
         workers.waitUntil(later("coroutine"))
         workers.wait_until(asyncio.ensure_future(later("task")))
         workers.wait_until(Awaitable())
-        await in_thread(lambda: workers.wait_until(later("thread")))
+        await in_thread(lambda: called.waitUntil(later("thread")))
         await asyncio.sleep(0)
         assert called.outer.background is not None
         await asyncio.gather(*called.outer.background)

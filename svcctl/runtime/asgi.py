@@ -7,6 +7,7 @@ after its answer goes on.
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import Context as Variables
@@ -27,6 +28,7 @@ from svcctl.runtime.workers.urls import PORTS
 Application = Callable[[Scope, Receive, Send], Awaitable[Any]]
 
 ASGI = {"version": "3.0", "spec_version": "2.3"}
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _log = logging.getLogger("asgi")
 _kept: set[asyncio.Task[None]] = set()
 _without_lifespan: WeakSet[Any] = WeakSet()
@@ -217,6 +219,8 @@ class _Exchange:
             raise RuntimeError("The application sent http.response.start twice")
         headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
         for name, value in headers:
+            if _NAME.fullmatch(name) is None:
+                raise RuntimeError(f"Invalid header name: {name!r}")
             if b"\n" in value or b"\r" in value or b"\0" in value:
                 raise RuntimeError(f"Invalid header value for {name!r}: it holds a line break or NUL: {value!r}")
         self._status, self._headers = message["status"], headers

@@ -6,13 +6,14 @@ and counts are kept per outer request.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
 from svcctl.runtime.assembly import Part
+from svcctl.runtime.threads import home
 
 DEPTH = 32
 SUBREQUESTS = 1_000
@@ -34,7 +35,10 @@ class Outer:
         self.status = 0
         """Of the answer, once it has begun."""
 
-    def wait_until(self, work: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        if (loop := home()) is not None:  # a sync handler's thread has no loop of its own
+            loop.call_soon_threadsafe(self.wait_until, work)
+            return
         task = asyncio.ensure_future(work)
         if self.background is None:
             self.background = set()
@@ -63,7 +67,7 @@ class Invocation(msgspec.Struct, eq=False):
 
     # ---- what handlers use of it
 
-    def wait_until(self, work: Coroutine[Any, Any, Any] | asyncio.Future[Any]) -> None:
+    def wait_until(self, work: Awaitable[Any]) -> None:
         """Goes on after the response; the worker process waits for it before it ends."""
         self.outer.wait_until(work)
 

@@ -7,7 +7,6 @@ from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from svcctl.runtime.invocation import current
-from svcctl.runtime.threads import home
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,18 +20,7 @@ def wait_until(work: Awaitable[Any]) -> None:
         if asyncio.iscoroutine(work):
             work.close()
         raise RuntimeError("waitUntil works while a request is handled: here there is none")
-    if asyncio.isfuture(work) or asyncio.iscoroutine(work):
-        future: Any = work
-    else:
-        future = _awaited(work)
-    if (loop := home()) is None:
-        invocation.outer.wait_until(future)
-    else:
-        loop.call_soon_threadsafe(invocation.outer.wait_until, future)
-
-
-async def _awaited(work: Awaitable[Any]) -> Any:
-    return await work
+    invocation.outer.wait_until(work)
 
 
 class Context(Protocol):
