@@ -11,14 +11,16 @@ closes after the answer, as HTTP allows.
 
 import os
 import socket
-from asyncio import Transport
+from asyncio import TimerHandle, Transport
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from svcctl.dataplane import forwarding, gate
+from svcctl.dataplane.exchange import Exchange
 from svcctl.dataplane.gate import BadRequest, Head
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _HELD = 1 << 16
 """Bytes of further requests that are held before reading pauses."""
+_HEAD_TIMEOUT = 15.0
+"""Seconds for a further request's head, from its first byte."""
 
 
 class _Body(Enum):
@@ -35,55 +39,68 @@ class _Body(Enum):
     CHUNKED = auto()
 
 
+_NONE = _Body.NONE  # a member of an Enum costs more to reach than all else that is asked of it
+
+
 class Connection(HttpToolsProtocol):
     """Adopted with `first`, the bytes that the router read."""
 
+    on_url = None  # type: ignore[assignment]  # the gate has read it
+
     def __init__(self, worker: "Worker", first: bytes) -> None:
         super().__init__(worker.config, worker.server_state, worker.state, worker.loop)
-        self._worker = worker
+        self.worker = worker
         self._held = bytearray(first)
-        self._body = _Body.NONE
+        self._body = _NONE
         self._left = 0
         self._answered = True
         self._gone = False
         self._head: Head | None = None
+        self._exchange: Exchange | None = None
         self._marks: list[tuple[bytes, bytes]] = []
         self._sent = 0
+        self._is_partial = False
+        """A head has begun and not ended."""
+        self._timer: TimerHandle | None = None
+        self._patient_until = 0.0
 
     # ---- bytes in
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._marks = forwarding.marks(self.client[0] if self.client else "", "http")
-        self._worker.arrived(self)
+        self.worker.arrived(self)
         self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._worker.left(self)
+        self.worker.left(self)
         self._gone = True
+        self._stop_timer()
+        if self._exchange is not None:
+            self._exchange.disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._gone:
             return
-        if self.at_boundary:
-            self._unset_keepalive_if_required()
-            if self._held:
+        if self._body is _NONE:
+            if not self._answered:
+                self._hold(data)
+            elif self._held:
                 self._held += data
-                self._next()
+                if b"\n" in data or len(self._held) > gate.HEAD_LIMIT:
+                    self._next()
             else:
                 self._begin(data)
         elif self._body is _Body.COUNTED:
             self._feed_counted(data)
-        elif self._body is _Body.CHUNKED:
+        else:
             self._feed(data)
             self._settle()
-        else:
-            self._hold(data)
 
     @property
     def at_boundary(self) -> bool:
-        return self._answered and self._body is _Body.NONE
+        return self._answered and self._body is _NONE
 
     def _hold(self, data: bytes) -> None:
         self._held += data
@@ -91,12 +108,13 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _next(self) -> None:
-        if self._held and self.at_boundary and not self._gone:
-            data = bytes(self._held)
-            self._held.clear()
+        if self._gone or not self.at_boundary:
+            return
+        if self._held:
+            data, self._held = bytes(self._held), bytearray()
             self._begin(data)
-        elif self.at_boundary and not self._gone:
-            self._worker.idle(self)
+        else:
+            self._rest()
 
     def _begin(self, data: bytes) -> None:
         """`data` is all there is since the boundary."""
@@ -106,11 +124,12 @@ class Connection(HttpToolsProtocol):
             self._refuse(wrong)
             return
         if head is None:
-            self._held += data
-            self._worker.idle(self)
+            self._wait_for_more(data)
             return
-        if not self._worker.is_ours(head):
-            self.hand_back(data)
+        self._is_partial = False
+        if not self.worker.is_ours(head):
+            self._held[:0] = data
+            self.hand_back()
             return
         self._head = head
         self._answered = False
@@ -122,7 +141,8 @@ class Connection(HttpToolsProtocol):
                 self._held += data[end:]
                 data = data[:end]
             self._left = end - len(data)
-            self._body = _Body.COUNTED if self._left else _Body.NONE
+            if self._left:
+                self._body = _Body.COUNTED
         if head.upgrade:
             data = gate.without_upgrade(data[: head.size]) + data[head.size :]
         self._feed(data)
@@ -135,7 +155,7 @@ class Connection(HttpToolsProtocol):
             data = data[: self._left]
         self._left -= len(data)
         if not self._left:
-            self._body = _Body.NONE
+            self._body = _NONE
         self._feed(data)
         self._settle()
 
@@ -147,20 +167,20 @@ class Connection(HttpToolsProtocol):
 
     def _spoilt(self) -> None:
         """The body broke the rules, or another request followed a chunked one at once."""
-        self._body = _Body.NONE
+        self._body = _NONE
         self._held.clear()
-        if self._answered or self.cycle is None or not self.cycle.response_started:
+        exchange = self._exchange
+        if self._answered or exchange is None or not exchange.started:
             self.transport.write(gate.answer(400, "the request's body is malformed"))
             self.transport.close()
-            if self.cycle is not None:
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
+            if exchange is not None:
+                exchange.disconnect()
         else:
-            self.cycle.keep_alive = False
+            exchange.keep_alive = False
             self.flow.pause_reading()
 
     def _refuse(self, wrong: BadRequest) -> None:
-        self._worker.refused(wrong)
+        self.worker.refused(wrong)
         self.transport.write(gate.answer(wrong.status, wrong.reason))
         self.transport.close()
 
@@ -169,70 +189,132 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._head is None:
             raise ValueError("a request that did not come through the gate: one after a chunked body, in its segment")
-        super().on_message_begin()
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         head, self._head = self._head, None
         assert head is not None  # noqa: S101 - on_message_begin looked
+        path = head.path.decode("ascii")
+        query = head.target.find(b"?")
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": head.version.decode("ascii"),
+            "server": self.server,
+            "client": self.client,
+            "scheme": "http",
+            "method": head.method.decode("ascii"),
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": head.path,
+            "query_string": b"" if query < 0 else head.target[query + 1 :],
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
         if head.forwarding:
-            self._clean()
+            self._clean(scope)
         else:
             self.headers += self._marks
-        super().on_headers_complete()
-        if head.close:
-            self.cycle.keep_alive = False
+        self._exchange = exchange = Exchange(
+            self,
+            scope,
+            keep_alive=not head.close and head.version == b"1.1" and self.parser.should_keep_alive(),
+            asked_100=self.expect_100_continue,
+        )
+        self.worker.start(exchange)
 
-    def _clean(self) -> None:
+    def _clean(self, scope: dict[str, Any]) -> None:
         """Nobody but a trusted proxy says who the client is."""
-        trust, peer = self._worker.trust, self.client[0] if self.client else ""
+        trust, peer = self.worker.trust, self.client[0] if self.client else ""
         marks = self._marks
         if trusted := trust.trusts(peer):
             address, scheme = trust.client(peer, self.headers)
-            self.scope["client"], self.scope["scheme"] = (address, 0), scheme  # type: ignore[typeddict-item]
+            scope["client"], scope["scheme"] = (address, 0), scheme
             marks = forwarding.marks(address, scheme)
         forwarding.strip(self.headers, trusted=trusted)
         self.headers += marks
 
-    def on_message_complete(self) -> None:
-        self._body = _Body.NONE
-        super().on_message_complete()
+    def on_body(self, body: bytes) -> None:
+        if self._exchange is not None and self._exchange.feed(body) > _HELD:
+            self.flow.pause_reading()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
+    def on_message_complete(self) -> None:
+        self._body = _NONE
+        if self._exchange is not None:
+            self._exchange.end()
+
+    # ---- between two requests
+
+    def answered(self) -> None:
+        """By the exchange, with its last byte."""
+        self.server_state.total_requests += 1
         self._answered = True
-        self._settle()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._settle()
 
     def _settle(self) -> None:
         if self._gone or not self.at_boundary or self.transport.is_closing():
             return
         if self._held:
-            self._unset_keepalive_if_required()
             self.loop.call_soon(self._next)
         else:
-            self._worker.idle(self)
+            self._rest()
+
+    def _rest(self) -> None:
+        """One timer lives through many requests: it looks at the clock when it rings."""
+        self._patient_until = self.loop.time() + self.timeout_keep_alive
+        if self._timer is None:
+            self._timer = self.loop.call_at(self._patient_until, self._ring)
+        self.worker.idle(self)
+
+    def _wait_for_more(self, data: bytes) -> None:
+        self._held += data
+        if not self._is_partial:
+            self._is_partial = True
+            self._stop_timer()
+            self._patient_until = self.loop.time() + _HEAD_TIMEOUT
+            self._timer = self.loop.call_at(self._patient_until, self._ring)
+        self.worker.idle(self)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._gone or not self.at_boundary or self.transport.is_closing():
+            return
+        if self.loop.time() < self._patient_until:
+            self._timer = self.loop.call_at(self._patient_until, self._ring)
+        elif self._is_partial:
+            self._refuse(BadRequest(408, "the request's head did not come in time"))
+        else:
+            self.transport.close()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     # ---- leaving
 
-    def hand_back(self, unread: bytes = b"") -> None:
-        """To the router, at a boundary. What was written must have reached the kernel first."""
+    def hand_back(self) -> None:
+        """To the router, at a boundary, with what is held. What was written must have reached the kernel first."""
         if self._gone or self.transport.is_closing():
             return
         transport = self.transport
         transport.pause_reading()
         if transport.get_write_buffer_size():
-            self._held[:0] = unread
-            self._worker.retry(self)
+            self.worker.retry(self)
             return
         self._gone = True
-        self._unset_keepalive_if_required()
+        self._stop_timer()
         sock: socket.socket = transport.get_extra_info("socket")
-        self._worker.return_connection(os.dup(sock.fileno()), bytes(unread))
+        self.worker.return_connection(os.dup(sock.fileno()), bytes(self._held))
         transport.abort()
 
     def leave(self) -> None:
         """As soon as it is at a boundary: now, or after the answer."""
         if self.at_boundary:
-            self.hand_back(bytes(self._held))
+            self.hand_back()
 
     def is_stuck(self) -> bool:
         """Whether not a byte of what is waiting was taken since the last time this was asked."""

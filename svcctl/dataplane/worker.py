@@ -29,6 +29,7 @@ from uvicorn.server import ServerState
 
 from svcctl import wire
 from svcctl.dataplane.channel import Channel, Kind
+from svcctl.dataplane.exchange import App, Exchange
 from svcctl.dataplane.forwarding import TrustedProxies
 from svcctl.dataplane.gate import BadRequest, Head
 from svcctl.dataplane.lifespan import Lifespans
@@ -39,7 +40,7 @@ from svcctl.model import Model
 from svcctl.runtime import capture, threads
 from svcctl.runtime.answering import Answering
 from svcctl.runtime.assembly import Assembly
-from svcctl.runtime.explaining import App, explaining
+from svcctl.runtime.explaining import explaining
 from svcctl.runtime.running import LoadFailed, Running
 from svcctl.runtime.tracebacks import readable
 from svcctl.runtime.workers import outbound
@@ -92,6 +93,8 @@ class Worker:
         self.server_state = ServerState()
         self.trust = _NOBODY
         self.config: Config
+        self.own_lines = b""
+        """Header lines of every answer."""
         self._open_keyvalues = open_keyvalues
         self._orders = Orders(assembly=Assembly(parts=()))
         self._running: Running
@@ -100,6 +103,8 @@ class Worker:
         self._routes = Routes(())
         self._key = ""
         self._connections: set[Connection] = set()
+        self._exchanges: dict[Exchange, asyncio.Task[None]] = {}
+        self._app: App
         self._draining = False
         self._adopting = 0
         self._stalled_at = 0.0
@@ -165,10 +170,11 @@ class Worker:
         self._be_ready(app)
 
     def _be_ready(self, app: App) -> None:
+        self._app = app
         self.config = Config(
             app=app,
             interface="asgi3",
-            http=Connection,  # type: ignore[arg-type]
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -228,6 +234,12 @@ class Worker:
         if self._draining:
             connection.leave()
 
+    def start(self, exchange: Exchange) -> None:
+        self._exchanges[exchange] = self.loop.create_task(exchange.run(self._app))
+
+    def ran(self, exchange: Exchange) -> None:
+        del self._exchanges[exchange]
+
     def refused(self, wrong: BadRequest) -> None:
         capture.log_event("debug", f"refused: {wrong.status} {wrong.reason}")
 
@@ -269,7 +281,7 @@ class Worker:
 
     def _sweep(self) -> None:
         """Cheap and rare: a timer for each request would cost more than the requests."""
-        self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self.own_lines = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         if self._answering:
             self._answering.end_overdue(self.loop.time())
         if threads.abandoned() >= _ABANDONED and not self._draining and not self._wants_successor:

@@ -14,12 +14,14 @@ from typing import Any
 
 from svcctl.runtime import capture
 from svcctl.runtime.explaining import explain
-from svcctl.runtime.incoming import request_of
+from svcctl.runtime.handlers import as_response
+from svcctl.runtime.incoming import IncomingRequest
 from svcctl.runtime.invocation import Invocation, Outer, current
 from svcctl.runtime.limits import LimitExceeded
-from svcctl.runtime.outgoing import send_response
+from svcctl.runtime.outgoing import Respond, send_content
 from svcctl.runtime.running import Running
 from svcctl.runtime.tracebacks import readable
+from svcctl.runtime.workers import Response
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -46,7 +48,7 @@ class Answering:
         self._background: dict[asyncio.Task[Any], float] = {}
         self._answers = 0
         prefix, numbers = os.urandom(4).hex(), itertools.count(1)
-        self._new_id = lambda: f"{prefix}{next(numbers):06x}"
+        self._new_id: Callable[[], str] = lambda: f"{prefix}{next(numbers):06x}"
         self._asgi = self._front.subject if self._front.form == "asgi" else None
 
     @property
@@ -54,7 +56,7 @@ class Answering:
         """Requests at work, and background work."""
         return self._answers + len(self._background)
 
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(self, scope: Scope, receive: Receive, send: Send, respond: Respond | None = None) -> None:
         outer = Outer(self._new_id())
         outer.deadline = self._loop.time() + self._timeout
         invocation = Invocation(outer, self._part, self._front.env)
@@ -69,16 +71,20 @@ class Answering:
                 scope["env"] = self._front.env
                 await self._asgi(scope, receive, self._watched(task, send, outer))
             else:
-                request = request_of(scope, receive)
-                response = await self._front.fetch(request, invocation)
+                request = IncomingRequest(scope, receive)
+                response = await self._front.begin(request, invocation)
+                if type(response) is not Response:
+                    response = as_response(response)
+                content = response.take()
                 del self._waiting[task]
                 outer.status = response.status
-                await send_response(response, send, head=scope["method"] == "HEAD", request=request)
+                head = scope["method"] == "HEAD"
+                await send_content(response, content, send, head=head, request=request, respond=respond)
         except asyncio.CancelledError:
             if outer.deadline:
                 raise
             await self._answer_late(task, send, outer)
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
             await self._answer_error(task, scope, send, outer, error)
         finally:
             self._waiting.pop(task, None)
@@ -135,7 +141,7 @@ class Answering:
             await _send_text(send, 504, f"{text} (request {outer.id})")
 
     async def _answer_error(
-        self, task: asyncio.Task[Any], scope: Scope, send: Send, outer: Outer, error: Exception
+        self, task: asyncio.Task[Any], scope: Scope, send: Send, outer: Outer, error: BaseException
     ) -> None:
         """Once an answer has begun there is no other: the connection is cut, so that nobody takes it for whole."""
         text = readable(error, self._folders)

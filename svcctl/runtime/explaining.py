@@ -11,7 +11,8 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[..., Awaitable[None]]
+"""An application that may be given a fourth argument: see `Respond` in `answering`."""
 
 _STYLE = (
     "body{font:16px/1.5 system-ui;margin:3rem auto;max-width:60rem;padding:0 1rem;color:#222}"
@@ -23,7 +24,7 @@ _STYLE = (
 def explaining(ref: str, message: str, text: str) -> App:
     """What answers in the place of code that does not start."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - the body does not matter
+    async def app(scope: Scope, _receive: Receive, send: Send, _respond: object = None) -> None:
         began = time.perf_counter()
         await explain(scope, send, message, f"{ref} does not start; it is tried again when a file changes", text)
         capture.log_request(scope, 500, time.perf_counter() - began, "-")

@@ -1,11 +1,16 @@
 """From the `Response` of a handler to ASGI's messages."""
 
 import asyncio
+from collections.abc import Callable
 
 from svcctl.runtime.incoming import IncomingRequest, Send
+from svcctl.runtime.workers.body import Content
 from svcctl.runtime.workers.headers import Raw
 from svcctl.runtime.workers.response import NULL_BODY, Response
 from svcctl.runtime.workers.stream import BodyUsedError, ReadableStream
+
+Respond = Callable[[int, list[Raw], bytes], bool]
+"""Sends a whole answer without messages; False where it can't at this moment."""
 
 _LENGTH = b"content-length"
 _HOP_BY_HOP = frozenset(
@@ -20,7 +25,19 @@ async def send_response(
 ) -> None:
     """An exception of a streamed body is raised on, after the start was sent: the server closes the connection, and the
     client sees that the body is not whole. With `request`, a streamed body ends when its client goes."""
-    content = response.take()
+    await send_content(response, response.take(), send, head=head, request=request)
+
+
+async def send_content(
+    response: Response,
+    content: Content,
+    send: Send,
+    *,
+    head: bool = False,
+    request: IncomingRequest | None = None,
+    respond: Respond | None = None,
+) -> None:
+    """The same, with the content that was taken from the response."""
     if isinstance(content, ReadableStream):
         whole = content.whole()
         if whole is None:
@@ -43,8 +60,10 @@ async def send_response(
         headers.append((_LENGTH, (head and own is not None and own.find(_LENGTH)) or b"0"))
     else:
         headers.append((_LENGTH, b"%d" % len(content)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else content})
+    body = b"" if head else content
+    if respond is None or not respond(status, headers, body):
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 async def _stream(
@@ -100,4 +119,4 @@ async def _while_connected(stream: ReadableStream, send: Send, request: Incoming
         watcher.cancel()
 
 
-__all__ = ["BodyUsedError", "send_response"]
+__all__ = ["BodyUsedError", "send_content", "send_response"]
