@@ -3,7 +3,10 @@ contract's, and with --json standard output is one JSON document."""
 
 import json
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from processes import Acme, Ended
@@ -36,6 +39,15 @@ ARGUMENTS = {
     "where": "0123456",
     "artifact get": "shop/staging taken",
     "completion": "bash",
+    "call": "shop/staging /",
+    "kv key get": "CARTS key -s shop",
+    "kv key put": "CARTS key value -s shop",
+    "kv key list": "CARTS -s shop",
+    "kv key delete": "CARTS key -s shop",
+    "kv import": "CARTS vars.env -s shop",
+    "kv export": "CARTS -s shop",
+    "serve": "--port 0",
+    "dev": "--port 0",
 }
 """What each needs to be understood. All others need nothing."""
 
@@ -50,8 +62,13 @@ IN_A_PROJECT = dict.fromkeys(catalogue.COMMANDS, 0) | {
     "where": 3,
     "routes remove": 3,
     "secrets unset": 3,
+    "call": 1,
+    **dict.fromkeys((name for name in catalogue.COMMANDS if name.startswith("kv ")), 3),
 }
 """How each ends, when nobody can be asked."""
+
+STAYING = ("serve", "dev")
+"""Those that go on until they are told to end."""
 
 
 def typed(command: str) -> list[str]:
@@ -76,7 +93,7 @@ def acme(released: Acme, tmp_path: Path) -> Acme:
     return acme
 
 
-@pytest.mark.parametrize("command", catalogue.COMMANDS)
+@pytest.mark.parametrize("command", [name for name in catalogue.COMMANDS if name not in STAYING])
 def test_a_command_in_a_project_asks_nobody_and_answers(command: str, acme: Acme):
     state, changes = acme.state(), acme.changes()
     ended = with_closed_input(acme, *typed(command), "--json")
@@ -87,6 +104,26 @@ def test_a_command_in_a_project_asks_nobody_and_answers(command: str, acme: Acme
         assert (acme.state(), acme.changes()) == (state, changes)
     if ended.status == 5:
         assert "next: svcctl " in ended.err
+
+
+def announced(lines: Iterable[str]) -> Any:
+    """The first document; others may follow."""
+    said = ""
+    for line in lines:
+        said += line
+        with suppress(json.JSONDecodeError):
+            return json.loads(said)
+    pytest.fail(f"it ended after {said!r}")
+
+
+@pytest.mark.parametrize("command", STAYING)
+def test_a_command_that_stays_answers_and_ends_when_it_is_told(command: str, acme: Acme):
+    process = acme.start(*typed(command), "--json", before=lambda: os.close(0)).process
+    assert process.stdout
+    assert announced(process.stdout)["port"]
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
 
 
 @pytest.mark.parametrize("command", catalogue.COMMANDS)
