@@ -23,7 +23,7 @@ from svcctl.runtime.assembly import Assembly
 from svcctl.runtime.invocation import Outer, current
 from svcctl.runtime.limits import LimitExceeded
 from svcctl.runtime.running import LoadFailed, Running
-from svcctl.runtime.tracebacks import readable
+from svcctl.runtime.tracebacks import Explained, readable
 from svcctl.runtime.workers import Request
 from svcctl.sealing import SecretValue
 from svcctl.text import clean
@@ -145,7 +145,9 @@ async def _enter(lifespans: Lifespans) -> None:
 
 def _failed(what: str, error: BaseException, assembly: Assembly) -> Refused:
     folders = {part.folder: part.ref for part in assembly.parts}
-    return Refused(f"{what}\n{readable(error, folders)}".rstrip())
+    return Refused(
+        f"{what}: {readable(error, folders)}" if isinstance(error, Explained) else f"{what}\n{readable(error, folders)}"
+    )
 
 
 async def _called(loaded: Running, url: str, asked: Asked) -> Answer:

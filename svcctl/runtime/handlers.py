@@ -14,6 +14,7 @@ from svcctl.runtime import asgi, wsgi
 from svcctl.runtime.env import Env
 from svcctl.runtime.invocation import Invocation
 from svcctl.runtime.threads import in_thread
+from svcctl.runtime.tracebacks import Explained
 from svcctl.runtime.workers import Request, Response, WorkerEntrypoint
 
 Begin = Callable[[Request, Invocation], Awaitable[Any]]
@@ -23,8 +24,12 @@ Form = Literal["class", "function", "asgi", "wsgi"]
 _CONVENTIONAL = ("Default", "fetch", "on_fetch", "app", "application")
 
 
-class NoHandler(Exception):
+class NoHandler(Explained):
     """The main module has nothing that could answer."""
+
+
+class NoResponse(Explained, TypeError):
+    """A handler answered with something else."""
 
 
 class Handler:
@@ -185,5 +190,5 @@ def as_response(value: Any) -> Response:
     if isinstance(value, Response):
         return value
     if inspect.isawaitable(value):
-        raise TypeError("the handler returned a coroutine; is an `await` missing, or its `async`?")
-    raise TypeError(f"a handler must return a Response, not a {type(value).__name__}: return Response(…)")
+        raise NoResponse("the handler returned a coroutine; is an `await` missing, or its `async`?")
+    raise NoResponse(f"a handler must return a Response, not a {type(value).__name__}: return Response(…)")

@@ -16,8 +16,14 @@ _HIDDEN = (
 _SERVER = f"{os.sep}site-packages{os.sep}uvicorn{os.sep}"
 
 
+class Explained(Exception):
+    """Something that a service did wrong, in words that no stack would make clearer: none of its frames are on it."""
+
+
 def readable(error: BaseException, places: Mapping[str, str] | None = None) -> str:
     """With its causes, without a newline at the end. `places` names the services by their folders."""
+    if isinstance(error, Explained):
+        return clean_lines(str(error))
     report = traceback.TracebackException.from_exception(error, compact=True)
     _trim(report, places or {})
     return clean_lines("".join(report.format())).rstrip("\n")
