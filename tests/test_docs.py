@@ -6,7 +6,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -70,10 +74,55 @@ def transcript() -> list[tuple[str, str]]:
 def test_the_readme_shows_what_the_program_says(project: Path):
     steps = transcript()
     assert len(steps) >= 5
-    for command, shown in steps:
-        done = run(command, project)
-        assert done.returncode == 0, done.stderr
-        assert steady(done.stdout + done.stderr) == steady(shown), command
+    with ExitStack() as end:
+        server: Served | None = None
+        for command, shown in steps:
+            if command.endswith(" &"):
+                server = end.enter_context(Served(command.removesuffix(" &"), project))
+                said = server.announced
+            elif command.startswith("curl "):
+                assert server is not None
+                said = server.answer(command)
+            else:
+                done = run(command, project)
+                assert done.returncode == 0, done.stderr
+                said = done.stdout + done.stderr
+            assert steady(said) == steady(shown), command
+
+
+class Served:
+    """`svcctl serve` on a free port; what it says is told as if that were the usual one."""
+
+    def __init__(self, command: str, folder: Path) -> None:
+        words = shlex.split(command)[1:]
+        self._process = subprocess.Popen(
+            [SVCCTL, *words, "--port", "0"], cwd=folder, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        )
+        assert self._process.stdout
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("serving on "):
+            lines.append(self._process.stdout.readline())
+            assert lines[-1], "serve ended"
+        self._port = lines[-1].split(":")[-1].strip()
+        self.announced = "".join(lines).replace(f":{self._port}", ":8787")
+
+    def answer(self, command: str) -> str:
+        """What `curl -s [-H 'Name: value'] URL` prints."""
+        words = shlex.split(command)[2:]
+        headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
+        url = urlsplit(words[-1])
+        connection = HTTPConnection("127.0.0.1", int(self._port), timeout=30)
+        connection.request("GET", url.path, headers={"Host": url.netloc} | headers)
+        answer = connection.getresponse().read().decode()
+        connection.close()
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.communicate(timeout=60)
 
 
 def test_the_quickstart_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
