@@ -9,6 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 EXAMPLE = Path(__file__).with_name("shop")
@@ -41,6 +45,20 @@ def main() -> None:
         shell.run("svcctl rollback --yes")
         shell.run("svcctl rollback --yes")
 
+        shell.say("The environments answer at their hostnames; shop calls auth in the same process.")
+        with shell.serving() as server:
+            server.ask("shop.localhost")
+            server.ask("shop.localhost", token="ada")
+            server.ask("preview--shop.localhost", token="ada")
+            shell.say("What a command changes is live at once, and no request fails meanwhile.")
+            shell.run("svcctl vars set 'GREETING=Good morning!' --env production -s shop")
+            server.ask("shop.localhost", token="ada", until="Good morning!")
+            shell.run("svcctl rollback --yes")
+            server.ask("shop.localhost", token="ada", until="Welcome!")
+        shell.say("Any stored version answers without a server.")
+        shell.run("svcctl call shop/production@1 / -H 'Authorization: Bearer ada'")
+        print()
+
         shell.say("Who changed what, when.")
         shell.run("svcctl history shop/production")
         shell.run("svcctl verify")
@@ -70,6 +88,16 @@ class Shell:
         if done.returncode not in status:
             sys.exit(f"demo: that ended with status {done.returncode}")
 
+    @contextmanager
+    def serving(self) -> Iterator["Server"]:
+        print("\n$ svcctl serve --port 0 &", flush=True)
+        words = ["svcctl", "serve", "--port", "0"]
+        with subprocess.Popen(words, cwd=self.folder, env=self._environ, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield Server(process)
+            finally:
+                process.terminate()
+
     def quietly(self, *lines: str) -> None:
         for line in lines:
             subprocess.run(shlex.split(line), cwd=self.folder, env=self._environ, check=True)
@@ -78,6 +106,33 @@ class Shell:
         print(f"\n$ sed -i 's/{old}/{new}/' {path}", flush=True)
         file = self.folder / path
         file.write_text(file.read_text().replace(old, new))
+
+
+class Server:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            if line.startswith("serving on "):
+                self._port = int(line.rpartition(":")[2])
+                return
+        sys.exit("demo: serve ended")
+
+    def ask(self, host: str, token: str | None = None, until: str | None = None) -> None:
+        """As curl would; `until` waits for the moment in which a change is live."""
+        said = f" -H 'Authorization: Bearer {token}'" if token else ""
+        print(f"\n$ curl -s{said} http://{host}:{self._port}/", flush=True)
+        deadline = time.monotonic() + 10
+        while (until or "") not in (text := self._answer(host, token)):
+            if time.monotonic() > deadline:
+                sys.exit(f"demo: {host} never said {until!r}, but {text!r}")
+        print(text)
+
+    def _answer(self, host: str, token: str | None) -> str:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection.request("GET", "/", headers={"Host": host} | ({"Authorization": f"Bearer {token}"} if token else {}))
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return text
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 @asynccontextmanager
-async def lifespan(app):
+async def lifespan(_app):
     yield {"notes": {}}
 
 
