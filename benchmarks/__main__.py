@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.measure import Figure
 
-MODULES = ("start_up", "deploying", "changes", "scale")
+MODULES = ("start_up", "deploying", "changes", "scale", "bindings", "answers")
 
 
 def main(arguments: list[str]) -> int:
