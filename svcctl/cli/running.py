@@ -13,10 +13,12 @@ from svcctl.dataplane.cache import Cache
 from svcctl.dataplane.ledger import LedgerSource
 from svcctl.dataplane.logbook import Logbook, LogRecord
 from svcctl.dataplane.processes import program
+from svcctl.dataplane.runner import Patience
 from svcctl.dataplane.serving import Plane
 from svcctl.dataplane.worker import Orders
 from svcctl.errors import Refused
 from svcctl.runtime.assembly import Assembly
+from svcctl.text import clean_lines
 
 _MEGABYTE = 1 << 20
 
@@ -43,22 +45,22 @@ def orders(
     )
 
 
-def plane(context: Context, given: Orders, *, idle: float) -> Plane:
+def plane(context: Context, given: Orders, patience: Patience) -> Plane:
     folder = store_folder(context)
     logbook = Logbook(folder / "logs")
 
     def record(records: list[LogRecord]) -> None:
         logbook.append(records)
         for each in records:
-            if each.source == "system":
-                sys.stderr.write(f"{each.level}: {each.message}\n")
+            if each.source == "system" and each.level != "debug":
+                sys.stderr.write(f"{each.level}: {clean_lines(each.message)}\n")
 
     return Plane(
         program=[*program("svcctl.cli.warm"), str(folder)],
         environ=context.environ,
         orders=given,
         record=record,
-        idle=idle,
+        patience=patience,
     )
 
 

@@ -1,4 +1,5 @@
-"""`python -m svcctl.cli.warm FD`: the process that workers are forked from. `svcctl serve` and `svcctl dev` start it.
+"""`python -m svcctl.cli.warm STORE DRAIN_TIMEOUT FD`: the process that workers are forked from, started by `svcctl
+serve` and `svcctl dev`.
 
 What it composes is what a worker may reach of a store: key-value data, opened after the fork at the first use.
 """
@@ -14,10 +15,10 @@ from svcctl.dataplane.parent import Parent
 
 
 def main(arguments: list[str]) -> NoReturn:
-    descriptor, folder = arguments[-1], Path(arguments[0])
+    folder, drain_timeout, descriptor = Path(arguments[0]), float(arguments[-2]), int(arguments[-1])
     import svcctl.dataplane.worker  # noqa: F401 - what every fork would import, imported once
 
-    Parent(socket.socket(fileno=int(descriptor)), lambda: KeyValueStore(folder)).run()
+    Parent(socket.socket(fileno=descriptor), lambda: KeyValueStore(folder), drain_timeout).run()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ tells when the other side died.
 """
 
 import array
+import errno
 import os
 import socket
 import struct
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
 from typing import Final
 
@@ -21,6 +23,9 @@ _ROOM: Final = 1 << 18
 _MOST_DESCRIPTORS: Final = 64
 _CLOSE_ON_EXEC: Final = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux alone has it
 _DESCRIPTOR_ROOM: Final = socket.CMSG_SPACE(_MOST_DESCRIPTORS * array.array("i").itemsize)
+_UNLIMITED: Final = 1 << 32
+_AGAIN: Final = 0.05
+"""Seconds until descriptors are sent again, when too many were under way."""
 
 
 class Kind(IntEnum):
@@ -49,10 +54,14 @@ class Kind(IntEnum):
     """From the warm parent: the process id."""
     EXITED = 12
     """From the warm parent: how a worker ended."""
-    KILL = 13
-    """To the warm parent: end a worker at once."""
-    REPLACE = 14
-    """From a worker: too many threads hang; it wants a successor."""
+    SIGNAL = 13
+    """To the warm parent: send a signal to a worker."""
+    ADOPTED = 14
+    """From a worker: it has so many more of the connections that it was sent."""
+
+
+class Garbled(Exception):
+    """The other side does not speak this protocol."""
 
 
 Frame = tuple[Kind, bytes, int | None]
@@ -64,16 +73,18 @@ def pack(kind: Kind, payload: bytes, *, brings: bool = False) -> bytes:
 
 
 class FrameReader:
-    """Bytes and descriptors to frames."""
+    """Bytes and descriptors to frames. A descriptor that this process had no room for is None."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = _UNLIMITED) -> None:
+        """`limit`: of a payload. Beyond it the other side is not to be believed."""
+        self._limit = limit
         self._incoming = bytearray()
-        self._descriptors: deque[int] = deque()
+        self._descriptors: deque[int | None] = deque()
 
     def read(self, sock: socket.socket) -> list[Frame] | None:
-        """The frames that are whole now; None when the other side is gone."""
+        """The frames that are whole now; None when the other side is gone. Raises Garbled."""
         try:
-            data, ancillary, _, _ = sock.recvmsg(_ROOM, _DESCRIPTOR_ROOM, _CLOSE_ON_EXEC)
+            data, ancillary, flags, _ = sock.recvmsg(_ROOM, _DESCRIPTOR_ROOM, _CLOSE_ON_EXEC)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError:
@@ -83,6 +94,8 @@ class FrameReader:
                 found = array.array("i")
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
                 self._descriptors.extend(found)
+        if flags & socket.MSG_CTRUNC:  # one message brings one descriptor, and this process can have no more
+            self._descriptors.append(None)
         if not data:
             return None
         self._incoming += data
@@ -93,45 +106,69 @@ class FrameReader:
         start = 0
         while len(self._incoming) - start >= _HEADER.size:
             size, kind, brings = _HEADER.unpack_from(self._incoming, start)
+            if size > self._limit:
+                raise Garbled(f"a frame of {size} bytes")
             end = start + _HEADER.size + size
             if len(self._incoming) < end:
                 break
             payload = bytes(self._incoming[start + _HEADER.size : end])
             start = end
-            frames.append((Kind(kind), payload, self._descriptors.popleft() if brings else None))
+            frames.append((self._kind(kind), payload, self._taken() if brings else None))
         del self._incoming[:start]
         return frames
 
+    def _kind(self, number: int) -> Kind:
+        try:
+            return Kind(number)
+        except ValueError as error:
+            raise Garbled(f"a frame of kind {number}") from error
+
+    def _taken(self) -> int | None:
+        if not self._descriptors:
+            raise Garbled("a frame without the descriptor that it should bring")
+        return self._descriptors.popleft()
+
     def close(self) -> None:
         while self._descriptors:
-            os.close(self._descriptors.popleft())
+            descriptor = self._descriptors.popleft()
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 class Channel:
-    """One end. `receive(kind, payload, descriptor)` owns the descriptors it is given; `closed` is called once, when the
-    other side is gone."""
+    """One end. `receive(kind, payload, descriptor)` owns the descriptors it is given, and may raise Garbled. `closed`
+    is called once, by the loop and never from inside a call, when the other side is gone or talks nonsense."""
 
     def __init__(
-        self, sock: socket.socket, loop: AbstractEventLoop, receive: Receive, closed: Callable[[], None]
+        self,
+        sock: socket.socket,
+        loop: AbstractEventLoop,
+        receive: Receive,
+        closed: Callable[[], None],
+        *,
+        limit: int = _UNLIMITED,
     ) -> None:
         sock.setblocking(False)
+        self.nonsense: str | None = None
+        """What the other side said that it should not."""
         self._socket = sock
         self._loop = loop
         self._receive = receive
         self._closed = closed
-        self._frames = FrameReader()
-        self._outgoing: deque[tuple[memoryview, int | None]] = deque()
+        self._frames = FrameReader(limit)
+        self._outgoing: deque[tuple[memoryview, int | None, bool]] = deque()
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
 
-    def send(self, kind: Kind, payload: bytes = b"", descriptor: int | None = None) -> None:
-        """Takes over `descriptor`: it is closed here once the other side has it. After the end, all is dropped."""
+    def send(self, kind: Kind, payload: bytes = b"", descriptor: int | None = None, *, keep: bool = False) -> None:
+        """Takes over `descriptor`, unless the caller keeps it: it is closed here once it went. After the end, all is
+        dropped."""
         if not self._open:
-            if descriptor is not None:
+            if descriptor is not None and not keep:
                 os.close(descriptor)
             return
         frame = memoryview(pack(kind, payload, brings=descriptor is not None))
-        self._outgoing.append((frame, descriptor))
+        self._outgoing.append((frame, descriptor, keep))
         if len(self._outgoing) == 1:
             self._write()
 
@@ -140,6 +177,12 @@ class Channel:
         """Frames that the other side has not taken yet."""
         return len(self._outgoing)
 
+    def read_rest(self) -> None:
+        """The other side died: what it still said is all there will be."""
+        with suppress(Garbled):
+            while self._open and (frames := self._frames.read(self._socket)):
+                self._hand_on(frames)
+
     def close(self) -> None:
         if not self._open:
             return
@@ -147,30 +190,36 @@ class Channel:
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
-        for _, descriptor in self._outgoing:
-            if descriptor is not None:
+        for _, descriptor, keep in self._outgoing:
+            if descriptor is not None and not keep:
                 os.close(descriptor)
         self._outgoing.clear()
         self._frames.close()
 
     def _write(self) -> None:
         while self._outgoing:
-            frame, descriptor = self._outgoing[0]
+            frame, descriptor, keep = self._outgoing[0]
             try:
                 sent = self._send(frame, descriptor)
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._socket.fileno(), self._write)
                 return
-            except OSError:
-                self._end()
-                return
-            if descriptor is not None:
+            except OSError as error:
+                self._loop.remove_writer(self._socket.fileno())
+                if error.errno == errno.ETOOMANYREFS:
+                    self._loop.call_later(_AGAIN, self._write_again)
+                return  # else its end: the reader notices, when what it still said has been read
+            if descriptor is not None and not keep:
                 os.close(descriptor)  # it went along with the first byte
             if sent < len(frame):
-                self._outgoing[0] = (frame[sent:], None)
+                self._outgoing[0] = (frame[sent:], None, False)
             else:
                 self._outgoing.popleft()
         self._loop.remove_writer(self._socket.fileno())
+
+    def _write_again(self) -> None:
+        if self._open:
+            self._write()
 
     def _send(self, frame: memoryview, descriptor: int | None) -> int:
         if descriptor is None:
@@ -179,17 +228,27 @@ class Channel:
         return self._socket.sendmsg([frame], [rights])
 
     def _read(self) -> None:
-        frames = self._frames.read(self._socket)
-        if frames is None:
-            self._end()
-            return
-        for kind, payload, descriptor in frames:
-            if self._open:
-                self._receive(kind, payload, descriptor)
-            elif descriptor is not None:
-                os.close(descriptor)
-
-    def _end(self) -> None:
+        try:
+            frames = self._frames.read(self._socket)
+            if frames is not None:
+                self._hand_on(frames)
+                return
+        except Garbled as error:
+            self.nonsense = str(error)
         if self._open:
             self.close()
             self._closed()
+
+    def _hand_on(self, frames: list[Frame]) -> None:
+        """Each, also when one can't be understood: a descriptor is closed by somebody."""
+        wrong: Garbled | None = None
+        for kind, payload, descriptor in frames:
+            if self._open and wrong is None:
+                try:
+                    self._receive(kind, payload, descriptor)
+                except Garbled as error:
+                    wrong = error
+            elif descriptor is not None:
+                os.close(descriptor)
+        if wrong is not None:
+            raise wrong

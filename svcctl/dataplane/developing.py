@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from svcctl.dataplane import workingtree
 from svcctl.dataplane.assembling import NotLive
+from svcctl.dataplane.output import Say
 from svcctl.dataplane.router import Changed
-from svcctl.dataplane.runner import Say
 from svcctl.dataplane.watching import Watch, services_of
 from svcctl.errors import SvcctlError
 from svcctl.runtime.assembly import Assembly

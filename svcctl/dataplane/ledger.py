@@ -16,7 +16,7 @@ from svcctl.backend.base import Backend
 from svcctl.dataplane.assembling import NotLive, assemble
 from svcctl.dataplane.cache import Cache, Files, without_backend
 from svcctl.dataplane.landscape import Landscape
-from svcctl.dataplane.runner import Say
+from svcctl.dataplane.output import Say
 from svcctl.digest import Digest
 from svcctl.errors import SvcctlError, Unreachable
 from svcctl.model import Environment, EnvironmentId

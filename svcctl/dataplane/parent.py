@@ -4,7 +4,8 @@ It is exec'ed fresh, has one thread (checked before each fork: a lock that anoth
 child for ever), and imports no service code. A fork costs a few milliseconds and shares the parent's memory. It knows
 its children until they are reaped, so a KILL never meets a process that took over a dead one's number.
 
-When the router is gone it lets its workers end by themselves, then ends those that do not.
+A worker leads a process group, which ends with it: what a handler started does not outlive the deployment. When the
+router is gone the parent lets its workers end by themselves, then ends those that do not.
 """
 
 import gc
@@ -23,8 +24,8 @@ from svcctl.dataplane.channel import FrameReader, Kind, pack
 from svcctl.keyvalues import KeyValues
 from svcctl.model import Model
 
-_PATIENCE = 40.0
-"""Seconds that workers have to drain when the router is gone."""
+_SPARE = 5.0
+"""Seconds that workers get to end, beyond those for running requests."""
 
 
 class Spawned(Model):
@@ -39,9 +40,15 @@ class Exited(Model):
     """`exited with status 3`, `was killed by SIGSEGV`."""
 
 
+class Signal(Model):
+    id: int
+    number: int
+
+
 class Parent:
-    def __init__(self, router: socket.socket, open_keyvalues: Callable[[], KeyValues]) -> None:
+    def __init__(self, router: socket.socket, open_keyvalues: Callable[[], KeyValues], drain_timeout: float) -> None:
         self._router = router
+        self._patience = drain_timeout + _SPARE
         self._open_keyvalues = open_keyvalues
         self._children: dict[int, int] = {}
         """Worker ids by process."""
@@ -59,13 +66,14 @@ class Parent:
             signal.signal(each, signal.SIG_IGN)
         gc.collect()
         gc.freeze()
+        router = self._router.fileno()
         while True:
-            ready, _, _ = select.select([self._router, wakes], [], [])
+            ready, _, _ = select.select([router, wakes], [], [])
             if wakes in ready:
                 with suppress(BlockingIOError):
                     os.read(wakes, 4096)
                 self._reap()
-            if self._router in ready and not self._listen():
+            if router in ready and not self._listen():
                 self._end()
 
     def _listen(self) -> bool:
@@ -81,8 +89,8 @@ class Parent:
                     id, channel = self._waiting
                     self._waiting = None
                     self._fork(id, channel, descriptor)
-                case Kind.KILL:
-                    self._kill(int(payload))
+                case Kind.SIGNAL:
+                    self._signal(wire.decode(payload, Signal))
                 case _:
                     raise ValueError(f"the warm parent is not sent {kind!r}")
         return True
@@ -90,23 +98,32 @@ class Parent:
     def _fork(self, id: int, channel: int, output: int) -> None:
         if threading.active_count() != 1:
             raise RuntimeError(f"the warm parent has threads: {threading.enumerate()}")
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell(Kind.EXITED, Exited(id=id, how=f"could not be forked: {error.strerror}"))
+            pid = -1
         if pid == 0:
             self._become_worker(channel, output)
         os.close(channel)
         os.close(output)
+        if pid < 0:
+            return
+        with suppress(OSError):  # it was faster, and ended already
+            os.setpgid(pid, pid)
         self._children[pid] = id
         self._tell(Kind.SPAWNED, Spawned(id=id, pid=pid))
 
     def _become_worker(self, channel: int, output: int) -> NoReturn:
         from svcctl.dataplane import worker
 
-        status = 1
         try:
             signal.set_wakeup_fd(-1)
-            for each in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
-                signal.signal(each, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # The router decides when a worker ends, also where systemd signals all processes. Not SIG_IGN: programs
+            # that a handler starts would inherit it.
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, lambda *_: None)
             os.setpgid(0, 0)
             self._router.close()
             os.dup2(output, 1)
@@ -114,40 +131,44 @@ class Parent:
             os.close(output)
             worker.run(socket.socket(fileno=channel), self._open_keyvalues)
         finally:
-            os._exit(status)
+            os._exit(1)
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if found is None:
                 return
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(found.si_pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+            pid, status = os.waitpid(found.si_pid, 0)
             if (id := self._children.pop(pid, None)) is not None:
-                self._tell(Kind.EXITED, Exited(id=id, how=_how(status)))
+                self._tell(Kind.EXITED, Exited(id=id, how=describe(os.waitstatus_to_exitcode(status))))
 
-    def _kill(self, id: int) -> None:
-        for pid, known in self._children.items():
-            if known == id:
-                os.kill(pid, signal.SIGKILL)
+    def _signal(self, wanted: Signal) -> None:
+        for pid, id in self._children.items():
+            if id == wanted.id:
+                os.kill(pid, wanted.number)
 
     def _tell(self, kind: Kind, what: Model) -> None:
         with suppress(OSError):  # its going is noticed where frames are read
             self._router.sendall(pack(kind, wire.canonical(what)))
 
     def _end(self) -> NoReturn:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + self._patience
         while self._children and time.monotonic() < deadline:
             self._reap()
-            time.sleep(0.05)
+            time.sleep(0.02)
         for pid in self._children:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
         os._exit(0)
 
 
-def _how(status: int) -> str:
-    code = os.waitstatus_to_exitcode(status)
+def describe(code: int) -> str:
+    """An exit code as `Popen` has it, in words that follow a process's name."""
     if code >= 0:
         return f"exited with status {code}"
     try:

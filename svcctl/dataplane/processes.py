@@ -1,7 +1,8 @@
-"""The processes that the router has: the warm parent, and the workers that it forks.
+"""The warm parent as the router has it, and through it the workers that it forks.
 
-The router holds one end of each worker's channel, so workers outlive a parent that was killed: a new one is started and
-forks the next.
+The router holds one end of each worker's channel, so workers outlive a parent that was killed: another is started and
+forks the next. Signals go through the parent, which knows its children until they are reaped, so none meets a process
+that took over a dead one's number.
 """
 
 import asyncio
@@ -10,69 +11,107 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 from svcctl import wire
-from svcctl.dataplane.channel import Channel, Kind
-from svcctl.dataplane.logbook import Decoder, LogRecord
-from svcctl.dataplane.parent import Exited, Spawned
-from svcctl.dataplane.worker import DUMP, Busy, Orders
+from svcctl.dataplane.channel import Channel, Garbled, Kind
+from svcctl.dataplane.output import Records, Say
+from svcctl.dataplane.parent import Exited, Signal, Spawned, describe
+from svcctl.dataplane.worker import Orders
+from svcctl.dataplane.workerprocess import Events, WorkerProcess
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "PYTHONPATH",
+    "PYTHONDONTWRITEBYTECODE",
+    "SSL_CERT_FILE",
+)
 """Of the environment: what handlers are given comes by `env`, and nothing of who started svcctl leaks to them."""
-_PIPE_READ = 1 << 16
-
-Records = Callable[[list[LogRecord]], None]
+_PAUSES = (0.0, 0.2, 1.0, 5.0)
+"""Seconds before the next parent, after so many that died young."""
+_GROWN_UP = 10.0
+_PATIENCE = 2.0
 
 
 class WarmParent:
     """`program` starts it; it is given the number of its descriptor."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, program: list[str], environ: Mapping[str, str], said: Records
+        self,
+        loop: asyncio.AbstractEventLoop,
+        program: list[str],
+        environ: Mapping[str, str],
+        said: Records,
+        say: Say,
     ) -> None:
         self._loop = loop
         self._program = program
         self._environ = {name: environ[name] for name in _PASSED_ON if name in environ}
         self._said = said
-        self._workers: dict[int, WorkerProcess] = {}
+        self._say = say
+        self._unsent: list[tuple[WorkerProcess, int, int]] = []
+        """To be forked once there is a parent."""
         self._unborn: dict[int, WorkerProcess] = {}
+        """Asked for; not known to be forked."""
+        self._workers: dict[int, WorkerProcess] = {}
+        self._orphans: set[WorkerProcess] = set()
         self._numbers = 0
+        self._deaths = 0
         self._closing = False
+        self._channel: Channel | None = None
         self._start()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def spawn(self, orders: Orders, events: "Events") -> "WorkerProcess":
+    def spawn(self, orders: Orders, events: Events, fingerprint: str) -> WorkerProcess:
+        """Raises OSError where there are no descriptors left. What becomes of it, `events` is told, and never before
+        this returns."""
         self._numbers += 1
-        worker = WorkerProcess(self._numbers, self._loop, orders, events, self, self._said)
-        self._unborn[worker.id] = worker
-        channel, output = worker.ends()
-        self._channel.send(Kind.SPAWN, str(worker.id).encode(), channel)
-        self._channel.send(Kind.OUTPUT, b"", output)
+        worker = WorkerProcess(self._numbers, self._loop, orders, events, self, self._said, fingerprint)
+        self._unsent.append((worker, *worker.ends()))
+        self._send()
         return worker
 
-    def kill(self, worker: "WorkerProcess") -> None:
-        if worker.id in self._workers and self._process.poll() is None:
-            self._channel.send(Kind.KILL, str(worker.id).encode())
-        elif worker.pid is not None:  # an orphan of a parent that died
-            with suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGKILL)
+    def signal(self, worker: WorkerProcess, number: int) -> None:
+        if worker in self._orphans:
+            # Its channel is open, or it would have been forgotten: so the process lives, or died just now.
+            if worker.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, number)
+        elif self._channel is not None:
+            self._channel.send(Kind.SIGNAL, wire.canonical(Signal(id=worker.id, number=number)))
 
-    def forget(self, worker: "WorkerProcess") -> None:
-        self._unborn.pop(worker.id, None)
+    def forget(self, worker: WorkerProcess) -> None:
+        self._orphans.discard(worker)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """It ends when its workers have."""
         self._closing = True
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while self._process.poll() is None:  # noqa: ASYNC110 - a child's end is no event of this loop
+                    await asyncio.sleep(0.01)
+
+    def kill_all(self) -> None:
+        """At once, without the loop."""
+        for worker in (*self._workers.values(), *self._orphans):
+            if worker.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGKILL)
+        self._process.kill()
 
     # ----
 
     def _start(self) -> None:
+        if self._closing:
+            return
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -81,168 +120,50 @@ class WarmParent:
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
             )
+        self._started_at = self._loop.time()
         self._channel = Channel(ours, self._loop, self._received, self._gone)
+        self._send()
+
+    def _send(self) -> None:
+        if self._channel is None:
+            return
+        for worker, channel, output in self._unsent:
+            self._unborn[worker.id] = worker
+            self._channel.send(Kind.SPAWN, str(worker.id).encode(), channel)
+            self._channel.send(Kind.OUTPUT, b"", output)
+        self._unsent.clear()
 
     def _received(self, kind: Kind, payload: bytes, _descriptor: int | None) -> None:
         match kind:
             case Kind.SPAWNED:
                 born = wire.decode(payload, Spawned)
-                if worker := self._unborn.pop(born.id, None):
-                    worker.pid = born.pid
+                if (worker := self._unborn.pop(born.id, None)) is not None:
                     self._workers[born.id] = worker
+                    worker.pid = born.pid
             case Kind.EXITED:
                 exited = wire.decode(payload, Exited)
-                if worker := self._workers.pop(exited.id, None):
-                    worker.exited(exited.how)
+                found = self._workers.pop(exited.id, None) or self._unborn.pop(exited.id, None)
+                if found is not None:
+                    found.exited(exited.how)
             case _:
-                raise ValueError(f"the router is not sent {kind!r} by the warm parent")
+                raise Garbled(f"{kind.name}: not the warm parent's to say")
 
     def _gone(self) -> None:
-        self._process.wait()
+        self._channel = None
+        self._process.kill()
+        how = describe(self._process.wait())
         if self._closing:
             return
-        orphans, self._workers = self._workers, {}
-        for worker in orphans.values():
-            worker.orphaned = True
-        self._start()
-        for worker in list(self._unborn.values()):
+        self._say("error", f"the process that workers are forked from {how}; another is started, workers go on")
+        lost = [worker for worker in self._unborn.values() if not worker.ready]
+        self._orphans |= {*self._workers.values(), *self._unborn.values()} - {*lost}
+        self._workers.clear()
+        self._unborn.clear()
+        self._deaths = 0 if self._loop.time() - self._started_at > _GROWN_UP else self._deaths + 1
+        self._loop.call_later(_PAUSES[min(self._deaths, len(_PAUSES) - 1)], self._start)
+        for worker in lost:
+            worker.lost = True
             worker.exited("lost its parent")
-
-
-class Events:
-    """What happens to a worker; the router's side overrides."""
-
-    def ready(self, worker: "WorkerProcess") -> None: ...
-
-    def failed(self, worker: "WorkerProcess", message: str) -> None: ...
-
-    def gone(self, worker: "WorkerProcess", how: str) -> None: ...
-
-    def returned(self, descriptor: int, unread: bytes) -> None: ...
-
-    def wants_successor(self, worker: "WorkerProcess") -> None: ...
-
-
-class WorkerProcess:
-    def __init__(
-        self,
-        id: int,
-        loop: asyncio.AbstractEventLoop,
-        orders: Orders,
-        events: Events,
-        parent: WarmParent,
-        said: Records,
-    ) -> None:
-        self.id = id
-        self.pid: int | None = None
-        self.orders = orders
-        self.ready = False
-        self.orphaned = False
-        self.busy = Busy(active=0, connections=0, requests=0)
-        self.pinged_at: float | None = None
-        """When the oldest PING without an answer was sent."""
-        self.given = 0
-        """Connections that it was sent."""
-        self._loop = loop
-        self._events = events
-        self._parent = parent
-        self._said = said
-        self._ended = False
-        self._how: str | None = None
-        self._claims: bytes | None = None
-
-    def ends(self) -> tuple[int, int]:
-        """The child's, made once: its channel, and the pipe for its log. Nobody else keeps them, so their closing says
-        that it died."""
-        ours, theirs = socket.socketpair()
-        self._output, output = os.pipe()
-        os.set_blocking(self._output, False)
-        front = self.orders.assembly.front
-        refs = {part.ref for part in self.orders.assembly.parts}
-        self._decoder = Decoder(front.place, front.version, refs)
-        self._loop.add_reader(self._output, self._read_output)
-        self._channel = Channel(ours, self._loop, self._received, self._gone)
-        self._channel.send(Kind.ASSEMBLY, wire.canonical(self.orders))
-        return theirs.detach(), output
-
-    def claim(self, entries: bytes) -> None:
-        if entries != self._claims:
-            self._claims = entries
-            self._channel.send(Kind.CLAIMS, entries)
-
-    @property
-    def ref(self) -> str:
-        return self.orders.assembly.front.ref
-
-    def adopt(self, descriptor: int, unread: bytes) -> None:
-        self.given += 1
-        self._channel.send(Kind.CONNECTION, unread, descriptor)
-
-    def drain(self) -> None:
-        self._channel.send(Kind.DRAIN)
-
-    def ping(self) -> None:
-        if self.pinged_at is None:
-            self.pinged_at = self._loop.time()
-            self._channel.send(Kind.PING)
-
-    def dump(self) -> None:
-        """Has the stacks of all its threads written into its log."""
-        if self.pid is not None and not self._ended:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, DUMP)
-
-    def kill(self) -> None:
-        self._parent.kill(self)
-
-    # ---- what it says
-
-    def _received(self, kind: Kind, payload: bytes, descriptor: int | None) -> None:
-        match kind:
-            case Kind.READY:
-                self.ready = True
-                self._events.ready(self)
-            case Kind.FAILED:
-                self._events.failed(self, payload.decode("utf-8", "replace"))
-            case Kind.CONNECTION if descriptor is not None:
-                self._events.returned(descriptor, payload)
-            case Kind.PONG:
-                self.pinged_at = None
-                self.busy = wire.decode(payload, Busy)
-            case Kind.REPLACE:
-                self._events.wants_successor(self)
-            case _:
-                raise ValueError(f"the router is not sent {kind!r} by a worker")
-
-    def exited(self, how: str) -> None:
-        self._how = how
-        self._channel.close()
-        self._gone()
-
-    def _gone(self) -> None:
-        if self._ended:
-            return
-        self._ended = True
-        self._parent.forget(self)
-        self._read_output()
-        self._loop.remove_reader(self._output)
-        os.close(self._output)
-        self._said(self._decoder.end())
-        self._events.gone(self, self._how or "is gone")
-
-    def _read_output(self) -> None:
-        while True:
-            try:
-                data = os.read(self._output, _PIPE_READ)
-            except BlockingIOError:
-                return
-            if not data:
-                if not self._ended:
-                    self._loop.remove_reader(self._output)
-                return
-            self._said(self._decoder.feed(data))
-            if len(data) < _PIPE_READ:
-                return
 
 
 def program(module: str) -> list[str]:

@@ -15,22 +15,26 @@ import socket
 from asyncio import Transport
 from collections.abc import Awaitable, Iterable
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 from svcctl import wire
 from svcctl.dataplane import gate
 from svcctl.dataplane.gate import BadRequest
-from svcctl.dataplane.processes import WarmParent, WorkerProcess
+from svcctl.dataplane.goodbyes import Goodbyes
+from svcctl.dataplane.output import Say
+from svcctl.dataplane.processes import WarmParent
 from svcctl.dataplane.routes import Routes
-from svcctl.dataplane.runner import Runner, Say, say_goodbye
+from svcctl.dataplane.runner import Means, Patience, Runner
 from svcctl.dataplane.worker import Orders
+from svcctl.dataplane.workerprocess import WorkerProcess
 from svcctl.runtime.assembly import Assembly
 
-HEAD_TIMEOUT = 15.0
-"""Seconds for a first request's head, from its first byte or the connection's begin."""
-_BACKLOG = 4_096
-_SWEEP = 1.0
-_SPARE_DESCRIPTORS = 200
+HEAD_TIMEOUT: Final = 15.0
+"""Seconds for a request's head, from the connection's begin, or from its first byte on one that was kept."""
+_BACKLOG: Final = 4_096
+_TICK: Final = 0.5
+_LONGEST_DRAIN: Final = 2.0
+"""Seconds beyond those that workers have to end."""
 
 
 class Changed(Protocol):
@@ -51,30 +55,32 @@ class Source(Protocol):
 
 class Router:
     def __init__(
-        self,
-        source: Source,
-        parent: WarmParent,
-        orders: Orders,
-        say: Say,
-        *,
-        idle: float = 900.0,
-        blocked: float = 10.0,
+        self, source: Source, parent: WarmParent, orders: Orders, say: Say, patience: Patience, *, most: int
     ) -> None:
-        """`idle`: seconds after which an unused worker is stopped. `blocked`: seconds for which a worker's event loop
-        may answer nothing."""
+        """`most`: connections that may wait here at once."""
         self.loop = asyncio.get_running_loop()
         self.runners: dict[str, Runner] = {}
+        self.keep_alive = orders.keep_alive
         self._source = source
         self._parent = parent
         self._orders = orders
-        self._say = say
-        self._idle = idle
-        self._blocked = blocked
+        self._goodbyes = Goodbyes(self.loop)
+        self._means = Means(
+            loop=self.loop,
+            parent=parent,
+            assemble=source.assemble,
+            orders=orders,
+            claims=self._claims,
+            take_back=self.take_back,
+            goodbye=self._goodbyes.say,
+            say=say,
+            patience=patience,
+        )
         self._routes = Routes(())
         self._fronts: set[Front] = set()
         self._adopting: set[asyncio.Task[None]] = set()
-        self._servers: list[asyncio.Server] = []
-        self._most = _most_connections()
+        self._server: asyncio.Server | None = None
+        self._most = most
         self._changing = asyncio.Lock()
         self._closing = False
 
@@ -82,13 +88,8 @@ class Router:
 
     async def listen(self, sock: socket.socket) -> None:
         self._routes = Routes(self._source.addresses())
-        self._servers.append(await self.loop.create_server(lambda: Front(self), sock=sock, backlog=_BACKLOG))
-        self._sweep()
-
-    @property
-    def connections(self) -> int:
-        """Those that wait here for a request."""
-        return len(self._fronts)
+        self._server = await self.loop.create_server(lambda: Front(self), sock=sock, backlog=_BACKLOG)
+        self._tick()
 
     # ---- what changes
 
@@ -100,11 +101,9 @@ class Router:
             wanted = set(start)
             for key in wanted:
                 self._runner(key)
-            for key, runner in list(self.runners.items()):
+            for runner in self.runners.values():
                 runner.claim()
-                await runner.refresh()
-                if key in wanted:
-                    await runner.refresh(start=True)
+            await asyncio.gather(*(runner.refresh(start=key in wanted) for key, runner in self.runners.items()))
 
     def _claims(self, key: str) -> bytes:
         return wire.canonical(list(self._routes.around(key).entries))
@@ -112,6 +111,7 @@ class Router:
     # ---- connections
 
     def arrived(self, front: "Front") -> bool:
+        """Whether there is room for it."""
         if len(self._fronts) >= self._most:
             return False
         self._fronts.add(front)
@@ -124,27 +124,23 @@ class Router:
         key = self._routes.find(head.host, head.path)
         if key is None:
             text = f"nothing is deployed at {head.host}"
-            say_goodbye(self.loop, descriptor, gate.answer(404, text, bodiless=head.method == b"HEAD"))
-            return
-        self._runner(key).give(descriptor, unread)
+            self.say_goodbye(descriptor, gate.answer(404, text, bodiless=head.method == b"HEAD"))
+        else:
+            self._runner(key).give(descriptor, unread)
+
+    def say_goodbye(self, descriptor: int, answer: bytes) -> None:
+        self._goodbyes.say(descriptor, answer)
 
     def _runner(self, key: str) -> Runner:
         if (runner := self.runners.get(key)) is None:
-            runner = self.runners[key] = Runner(
-                key,
-                self.loop,
-                self._parent,
-                self._source.assemble,
-                self._orders,
-                self._claims,
-                self.take_back,
-                self._say,
-            )
+            runner = self.runners[key] = Runner(key, self._means)
+            if self._closing:
+                runner.close()
         return runner
 
     def take_back(self, descriptor: int, unread: bytes) -> None:
         """A connection from a worker, between two requests."""
-        if self._closing:
+        if self._closing and not unread:
             os.close(descriptor)
             return
         task = self.loop.create_task(self._take_back(socket.socket(fileno=descriptor), unread))
@@ -152,66 +148,61 @@ class Router:
         task.add_done_callback(self._adopting.discard)
 
     async def _take_back(self, sock: socket.socket, unread: bytes) -> None:
-        with suppress(OSError):  # the client was gone before
-            await self.loop.connect_accepted_socket(lambda: Front(self, unread), sock)
+        try:
+            await self.loop.connect_accepted_socket(lambda: Front(self, unread, kept=True), sock)
+        except OSError:  # the client was gone before
+            sock.close()
 
-    # ---- watching
+    # ---- as time goes by
 
-    def _sweep(self) -> None:
+    def _tick(self) -> None:
         if self._closing:
             return
+        self.loop.call_later(_TICK, self._tick)
         now = self.loop.time()
         for front in [each for each in self._fronts if each.deadline < now]:
             front.expire()
         for key, runner in list(self.runners.items()):
-            for worker in runner.workers:
-                if worker.pinged_at is not None and now - worker.pinged_at > self._blocked:
-                    self._end_blocked(worker)
-                elif worker.ready:
-                    worker.ping()
-            runner.stop_if_idle(now, self._idle)
-            if not runner.workers and now - runner.used_at > self._idle:
+            runner.tick(now)
+            if runner.is_over(now):
                 del self.runners[key]
-        self.loop.call_later(_SWEEP, self._sweep)
-
-    def _end_blocked(self, worker: WorkerProcess) -> None:
-        self._say("error", f"{worker.ref}: its event loop was blocked for {self._blocked:g} s; its worker is killed")
-        worker.pinged_at = self.loop.time()
-        worker.dump()
-        self.loop.call_later(0.2, worker.kill)
 
     # ---- end
 
-    async def close(self, patience: float) -> None:
-        """No more connections; running requests are finished within `patience` seconds."""
+    async def close(self) -> None:
+        """No more connections; running requests are finished while they have time."""
         self._closing = True
-        for server in self._servers:
-            server.close()
+        if self._server is not None:
+            self._server.close()
         for front in list(self._fronts):
             front.expire()
         for runner in self.runners.values():
             runner.close()
-        deadline = self.loop.time() + patience
-        while self.loop.time() < deadline and any(  # noqa: ASYNC110
-            runner.workers for runner in self.runners.values()
-        ):
-            await asyncio.sleep(0.02)  # each worker's end is its own event; this waits for all
-        for runner in self.runners.values():
-            for worker in runner.workers:
-                worker.kill()
-        self._parent.close()
+        deadline = self.loop.time() + self._orders.drain_timeout + _LONGEST_DRAIN
+        while self._workers and self.loop.time() < deadline:  # noqa: ASYNC110 - each end is an event of its own
+            await asyncio.sleep(0.01)
+        for worker in self._workers:
+            worker.kill()
+        self._goodbyes.close()
+        await self._parent.close()
+
+    @property
+    def _workers(self) -> list[WorkerProcess]:
+        return [worker for runner in self.runners.values() for worker in runner.workers]
 
 
 class Front(asyncio.Protocol):
     """A connection that waits for a request's head."""
 
-    def __init__(self, router: Router, unread: bytes = b"") -> None:
-        self.deadline = router.loop.time() + HEAD_TIMEOUT
+    def __init__(self, router: Router, unread: bytes = b"", *, kept: bool = False) -> None:
+        """`kept`: it had requests before, and may rest between two for longer."""
+        self._patient = kept and not unread
+        self.deadline = router.loop.time() + (router.keep_alive if self._patient else HEAD_TIMEOUT)
         self._router = router
         self._bytes = bytearray(unread)
         self._transport: Transport
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override] - of a stream socket
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # of a stream socket
         self._transport = transport
         if not self._router.arrived(self):
             self._answer(503, "too many connections wait for a request")
@@ -219,8 +210,12 @@ class Front(asyncio.Protocol):
             self._look()
 
     def data_received(self, data: bytes) -> None:
+        is_first = not self._bytes
         self._bytes += data
-        self._look()
+        if self._patient:
+            self._patient, self.deadline = False, self._router.loop.time() + HEAD_TIMEOUT
+        if is_first or b"\n" in data or len(self._bytes) > gate.HEAD_LIMIT:
+            self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._router.left(self)
@@ -234,17 +229,9 @@ class Front(asyncio.Protocol):
             return
         if head is None:
             return
-        self._router.left(self)
-        transport = self._transport
-        transport.pause_reading()
-        sock: socket.socket = transport.get_extra_info("socket")
-        try:
-            descriptor = os.dup(sock.fileno())
-        except OSError:
-            self._answer(503, "too many open files")
-            return
-        transport.abort()
-        self._router.hand_over(head, descriptor, data)
+        descriptor = self._leave()
+        if descriptor is not None:
+            self._router.hand_over(head, descriptor, data)
 
     def expire(self) -> None:
         """A kept-alive connection ends without a word, as clients expect; half of a request is told."""
@@ -254,21 +241,18 @@ class Front(asyncio.Protocol):
             self._transport.close()
 
     def _answer(self, status: int, text: str) -> None:
+        descriptor = self._leave()
+        if descriptor is not None:
+            self._router.say_goodbye(descriptor, gate.answer(status, text))
+
+    def _leave(self) -> int | None:
+        """The connection, as a descriptor of its own; None where there is none left to have."""
         self._router.left(self)
         self._transport.pause_reading()
         sock: socket.socket = self._transport.get_extra_info("socket")
         with suppress(OSError):
-            say_goodbye(self._router.loop, os.dup(sock.fileno()), gate.answer(status, text))
+            descriptor = os.dup(sock.fileno())
+            self._transport.abort()
+            return descriptor
         self._transport.abort()
-
-
-def _most_connections() -> int:
-    """As many as descriptors allow, some kept for everything else."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            soft = hard
-    return max(100, min(soft, 1 << 20) - _SPARE_DESCRIPTORS)
+        return None

@@ -2,281 +2,382 @@
 
     cold ──first request──▶ starting ──READY──▶ serving ──idle──▶ cold
                                │                  │  ▲
-                             fails              change, or a worker that wants a successor:
+                             fails              change, or too many threads hang:
                                ▼                  ▼  │
-                          resting (back-off)    a successor starts; when it is READY it takes all new requests,
+                            resting             a successor starts; when it is READY it takes all new requests,
                                │                and the old one drains. One that fails leaves the old one serving.
                                └──next request, or a change──▶ starting
 
-Connections that come while there is no worker wait here. A worker that dies takes its running requests along; the next
-request starts another, after a pause that grows while they die young.
+There is one place where it is decided what should run: `_look`, one at a time, asked again whenever something may have
+changed. Connections that come while there is no worker wait here. A worker that dies takes the requests that it was at
+along; connections that it never looked at come back and wait for the next.
+
+What is said to clients names the deployment and what its owner can do, never an error's own text: that may hold what
+is nobody's business. The log has it.
 """
 
 import asyncio
-import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
 from svcctl import digest, wire
-from svcctl.dataplane import gate
+from svcctl.dataplane import gate, resting
 from svcctl.dataplane.assembling import NotLive
-from svcctl.dataplane.logbook import Level
-from svcctl.dataplane.processes import Events, WarmParent, WorkerProcess
+from svcctl.dataplane.output import Say
+from svcctl.dataplane.processes import WarmParent
+from svcctl.dataplane.resting import Rest
 from svcctl.dataplane.worker import Orders
+from svcctl.dataplane.workerprocess import Events, WorkerProcess
 from svcctl.errors import SvcctlError
 from svcctl.runtime.assembly import Assembly
 
-_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds before the next start, after so many failures in a row."""
-_GROWN_UP = 10.0
-"""Seconds after which a worker that dies did not die young."""
-_WAITING = 4_096
+_WAITING: Final = 4_096
 """Connections that may wait for a start."""
-_BLOCKED_STARTS = 10.0
-"""Seconds that a start may take."""
+_LONGEST_WAIT: Final = 30.0
+_BEHIND: Final = 1_024
+"""Connections that a worker may be sent before it takes them."""
+_SHORT: Final = 1.0
+"""Seconds of rest that a request waits for rather than be refused."""
+_ABANDONED: Final = 4
+"""Hanging threads after which a worker gets a successor."""
+_SPARE: Final = 3.0
+"""Seconds that a worker gets to end, beyond those for running requests."""
 
-Assemble = Callable[[str], Awaitable[Assembly]]
-Say = Callable[[Level, str], None]
-"""Into the log, and to the operator."""
+
+class Patience(NamedTuple):
+    """Seconds."""
+
+    idle: float = 900.0
+    """After which an unused worker is stopped."""
+    blocked: float = 10.0
+    """For which a worker's event loop may answer nothing."""
+    start: float = 30.0
+    """Until a worker must be ready."""
+
+
+class Means(NamedTuple):
+    """What every runner works with."""
+
+    loop: asyncio.AbstractEventLoop
+    parent: WarmParent
+    assemble: Callable[[str], Awaitable[Assembly]]
+    """Raises NotLive, and what reading may raise."""
+    orders: Orders
+    """The operator's; their assembly is replaced."""
+    claims: Callable[[str], bytes]
+    take_back: Callable[[int, bytes], None]
+    goodbye: Callable[[int, bytes], None]
+    say: Say
+    patience: Patience
+
+
+class Trouble(NamedTuple):
+    """Why nothing answers, as clients are told."""
+
+    status: int
+    text: str
 
 
 class Runner(Events):
-    def __init__(
-        self,
-        key: str,
-        loop: asyncio.AbstractEventLoop,
-        parent: WarmParent,
-        assemble: Assemble,
-        orders: Orders,
-        claims: Callable[[str], bytes],
-        take_back: Callable[[int, bytes], None],
-        say: Say,
-    ) -> None:
-        """`orders` are the operator's; their assembly is replaced."""
+    def __init__(self, key: str, means: Means) -> None:
         self.key = key
         self.place = key
+        """As people call it; with its version, once that is known."""
         self.current: WorkerProcess | None = None
         self.successor: WorkerProcess | None = None
-        self.used_at = loop.time()
-        self.trouble: str | None = None
-        """Why what the ledger asks for does not run."""
-        self._loop = loop
-        self._parent = parent
-        self._assemble = assemble
-        self._orders = orders
-        self._claims = claims
-        self._take_back = take_back
-        self._say = say
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self.trouble: Trouble | None = None
+        self._means = means
+        self._loop = means.loop
         self._draining: set[WorkerProcess] = set()
-        self._failures = 0
-        self._rest_until = 0.0
-        self._runs: str | None = None
-        """The fingerprint of what the newest worker was told."""
-        self._started_at: dict[int, float] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._lock = asyncio.Lock()
+        self._waiting: deque[tuple[int, bytes, float]] = deque()
+        self._rest = Rest()
+        self._failed: str | None = None
+        """The fingerprint of what did not start."""
+        self._complaint: str | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._look_again = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._used_at = means.loop.time()
+        self._answered = 0
+        self._closed = False
 
     # ---- connections
 
     def give(self, descriptor: int, unread: bytes) -> None:
-        self.used_at = self._loop.time()
-        if self.current is not None:
-            self.current.adopt(descriptor, unread)
-            return
-        if len(self._waiting) >= _WAITING:
-            say_goodbye(self._loop, descriptor, gate.answer(503, f"{self.place} is starting; try again"))
-            return
-        self._waiting.append((descriptor, unread))
-        if self.successor is None:
-            self._do(self._start_cold())
+        now = self._used_at = self._loop.time()
+        if self._closed:
+            self._refuse(descriptor, unread, Trouble(503, "svcctl is ending"))
+        elif self.current is not None:
+            if self.current.behind < _BEHIND:
+                self.current.adopt(descriptor, unread)
+            else:
+                self._refuse(descriptor, unread, Trouble(503, f"{self.place} is busy; try again"))
+        elif self.trouble and (left := self._rest.left(now)) > _SHORT:
+            again = f"{self.trouble.text}; it is tried again in {left:.0f} s"
+            self._refuse(descriptor, unread, Trouble(self.trouble.status, again), left)
+        elif len(self._waiting) >= _WAITING:
+            self._refuse(descriptor, unread, Trouble(503, f"{self.place} is starting; try again"))
+        else:
+            self._waiting.append((descriptor, unread, now))
+            self._look_when_rested()
 
-    async def _start_cold(self) -> None:
-        if self._lock.locked():  # whoever holds it looks at the queue
-            return
-        pause = self._rest_until - self._loop.time()
-        if pause > 0 and self.trouble:
-            self._answer_all(503, f"{self.trouble}; the next try is in {pause:.0f} s")
-            return
-        if pause > 0:
-            await asyncio.sleep(pause)
-        await self.refresh(start=True)
+    def _refuse(self, descriptor: int, unread: bytes, trouble: Trouble, after: float = 1.0) -> None:
+        headers = [("retry-after", f"{max(after, 1):.0f}")]
+        bodiless = unread.startswith(b"HEAD ")
+        self._means.goodbye(descriptor, gate.answer(trouble.status, trouble.text, headers=headers, bodiless=bodiless))
+
+    def _refuse_waiting(self, trouble: Trouble) -> None:
+        self.trouble = trouble
+        while self._waiting:
+            descriptor, unread, _ = self._waiting.popleft()
+            self._refuse(descriptor, unread, trouble)
+
+    # ---- what should run
 
     async def refresh(self, *, start: bool = False) -> None:
-        """Makes what runs what should run. Without `start`, a deployment that is cold stays so."""
-        async with self._lock:
-            if not start and self.current is None and self.successor is None and not self._waiting:
-                self._rest_until, self._failures, self.trouble = 0.0, 0, None
-                return
-            try:
-                assembly = await self._assemble(self.key)
-            except NotLive as error:
-                self._retire(str(error))
-                return
-            except SvcctlError as error:
-                self._not_now(error.message)
-                return
-            self.place = assembly.front.ref
-            fingerprint = digest.of_blob(wire.canonical(assembly))
-            newest = self.successor or self.current
-            if newest is not None and fingerprint == self._runs:
-                return
-            if not start:
-                self._failures = 0
-            self._runs = fingerprint
-            self._spawn(assembly)
+        """Something changed: makes what runs what should run, and returns when that was begun. Without `start`, a
+        deployment that is cold stays so."""
+        if start or self.current or self.successor or self._waiting:
+            await asyncio.shield(self._look())
+        else:
+            self.trouble = None
+            self._rest.end()
+
+    def _look_when_rested(self) -> None:
+        if (left := self._rest.left(self._loop.time())) == 0:
+            self._look()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(left, self._rested)
+
+    def _rested(self) -> None:
+        self._timer = None
+        if self._waiting:
+            self._look()
+
+    def _look(self) -> "asyncio.Task[None]":
+        self._look_again = True
+        if self._looking is None:
+            self._looking = self._loop.create_task(self._look_until_settled())
+        return self._looking
+
+    async def _look_until_settled(self) -> None:
+        try:
+            while self._look_again and not self._closed:
+                self._look_again = False
+                await self._look_once()
+        finally:
+            self._looking = None
+
+    async def _look_once(self) -> None:
+        try:
+            assembly = await self._means.assemble(self.key)
+        except NotLive as error:
+            self._retire(str(error))
+        except SvcctlError as error:
+            self._not_now(error.message)
+        except OSError as error:
+            self._not_now(f"{error.filename or 'this machine'}: {error.strerror}")
+        except Exception:
+            self._not_now("of a bug in svcctl")
+            raise
+        else:
+            if not self._closed:
+                self._want(assembly)
+
+    def _want(self, assembly: Assembly) -> None:
+        self.place = assembly.front.ref
+        fingerprint = digest.of_blob(wire.canonical(assembly))
+        if self.current is not None and self.current.fingerprint == fingerprint:
+            self._drop_successor()
+            self.trouble = self._complaint = None
+        elif self.successor is not None and self.successor.fingerprint == fingerprint:
+            pass
+        elif fingerprint != self._failed or self._rest.left(self._loop.time()) == 0:
+            if fingerprint != self._failed and self._failed is not None:
+                self._rest.end()
+            self._spawn(assembly, fingerprint)
+
+    def _spawn(self, assembly: Assembly, fingerprint: str) -> None:
+        try:
+            worker = self._means.parent.spawn(
+                replace(self._means.orders, assembly=assembly, key=self.key), self, fingerprint
+            )
+        except OSError as error:
+            self._not_now(f"no process can be started: {error.strerror}")
+            return
+        self._drop_successor()
+        self.successor = worker
+
+    # ---- what can't run
 
     def _retire(self, why: str) -> None:
-        """It must not run any more, as it is: its head can't answer."""
-        self.trouble = why
-        self._runs = None
+        """It must not run any more as it is: the ledger says so."""
         self._let_go()
-        self._answer_all(503, why)
+        self._failed = self._complaint = None
+        self._rest.end()
+        self._refuse_waiting(Trouble(503, why))
 
     def _not_now(self, why: str) -> None:
         """It can't be made ready: what is live stays live."""
-        self.trouble = why
-        self._say("error", f"{self.place}: {why}")
+        self._rest.begin(self._loop.time(), resting.START)
+        self._complain(f"{self.place} can't be started: {why}")
+        if self.current is None and self.successor is None:
+            self._refuse_waiting(Trouble(503, f"{self.place} can't be started: the log of svcctl serve says why"))
+
+    def _start_failed(self, worker: WorkerProcess, why: str) -> None:
+        self.successor = None
+        self._failed = worker.fingerprint
+        self._rest.begin(self._loop.time(), resting.START)
+        self._drain(worker)
+        if self.current is not None and self._means.orders.explain:
+            self._let_go()  # whoever edits must not be shown what was before
+        self._complain(why)
         if self.current is None:
-            self._rest()
-            self._answer_all(503, why)
+            place = worker.orders.assembly.place
+            self._refuse_waiting(Trouble(502, f"{worker.ref} does not start: svcctl logs {place} says why"))
 
-    def _spawn(self, assembly: Assembly) -> None:
-        if self.successor is not None:
-            self.successor.kill()
-        worker = self._parent.spawn(replace(self._orders, assembly=assembly, key=self.key), self)
-        self.successor = worker
-        self._started_at[worker.id] = self._loop.time()
-        self._loop.call_later(_BLOCKED_STARTS, self._too_slow, worker)
+    def _complain(self, what: str) -> None:
+        if self.current is not None:
+            what += f"; {self.current.ref} stays live"
+        if self._rest.gives_up:
+            what += ", and it is not tried again before something changes" if self.current else ""
+        if what != self._complaint:
+            self._complaint = what
+            self._means.say("error", what)
 
-    def _too_slow(self, worker: WorkerProcess) -> None:
-        if self.successor is worker and not worker.ready:
-            worker.dump()
-            self._loop.call_later(0.2, worker.kill)
-            self._failed(worker, f"{worker.ref} did not start within {_BLOCKED_STARTS:g} s")
-
-    # ---- what happens to workers
+    # ---- what workers say
 
     def ready(self, worker: WorkerProcess) -> None:
         if worker is not self.successor:
-            worker.drain()
-            return
+            return  # it was told to end
         old, self.current, self.successor = self.current, worker, None
-        self.trouble = None
-        worker.claim(self._claims(self.key))
+        self.trouble = self._failed = self._complaint = None
+        self._answered = 0
+        worker.claim(self._means.claims(self.key))
         while self._waiting:
-            worker.adopt(*self._waiting.popleft())
+            descriptor, unread, _ = self._waiting.popleft()
+            worker.adopt(descriptor, unread)
         if old is not None:
-            self._draining.add(old)
-            old.drain()
+            self._drain(old)
 
     def failed(self, worker: WorkerProcess, message: str) -> None:
         if worker is self.successor:
-            self._failed(worker, message)
-
-    def _failed(self, worker: WorkerProcess, message: str) -> None:
-        self.successor = None
-        self.trouble = message
-        if self.current is not None and not self._orders.explain:
-            stays = self.current.ref
-            self._say("error", f"{message}; {stays} stays live")
-            return
-        self._let_go()  # whoever edits must not be shown what was before
-        self._say("error", message)
-        self._runs = None
-        self._rest()
-        self._answer_all(502, f"{worker.ref} does not start; its log says why")
+            self._start_failed(worker, message)
 
     def gone(self, worker: WorkerProcess, how: str) -> None:
-        age = self._loop.time() - self._started_at.pop(worker.id, 0.0)
-        if worker in self._draining:
-            self._draining.discard(worker)
-        elif worker is self.successor:
-            self._failed(worker, f"{worker.ref} {how} while it started")
+        if worker is self.successor:
+            if worker.lost:
+                self.successor = None
+                self._spawn(worker.orders.assembly, worker.fingerprint)
+            else:
+                self._start_failed(worker, f"{worker.ref} does not start: its process {how}")
         elif worker is self.current:
             self.current = None
-            self._runs = None
-            self._say("error", f"{worker.ref}: its worker {how}")
-            if age < _GROWN_UP:
-                self._rest()
-            else:
-                self._failures = 0
-            if self._waiting:
-                self._do(self._start_cold())
+            self._crashed(worker, how)
+        self._draining.discard(worker)
+        if self._waiting and self.successor is None:
+            self._look_when_rested()
+
+    def _crashed(self, worker: WorkerProcess, how: str) -> None:
+        if not worker.condemned:
+            self._means.say("error", f"{worker.ref}: its worker {how}; the next request starts another")
+        now = self._loop.time()
+        if now - worker.begun_at < resting.GROWN_UP:
+            self._rest.begin(now, resting.CRASH)
+        else:
+            self._rest.end()
+        self.trouble = Trouble(503, f"the worker of {worker.ref} died")
 
     def returned(self, descriptor: int, unread: bytes) -> None:
-        self._take_back(descriptor, unread)
+        self._means.take_back(descriptor, unread)
 
-    def wants_successor(self, worker: WorkerProcess) -> None:
-        if worker is self.current and self.successor is None:
-            self._say("warning", f"{self.place}: too many sync handlers hang; its worker is replaced")
-            self._spawn(worker.orders.assembly)
+    # ---- as time goes by
 
-    # ---- rest
-
-    def _rest(self) -> None:
-        self._failures += 1
-        self._rest_until = self._loop.time() + _PAUSES[min(self._failures - 1, len(_PAUSES) - 1)]
-
-    def stop_if_idle(self, now: float, after: float) -> None:
-        worker = self.current
-        if worker is None or self.successor is not None or worker.busy.active:
+    def tick(self, now: float) -> None:
+        for worker in self.workers:
+            self._watch(worker, now)
+        while self._waiting and now - self._waiting[0][2] > _LONGEST_WAIT:
+            descriptor, unread, _ = self._waiting.popleft()
+            self._refuse(descriptor, unread, Trouble(503, f"{self.place} is still starting; try again"))
+        if self.current is None or self.successor is not None:
             return
-        if worker.busy.requests != self._answered or worker.pinged_at is not None:
+        if self._complaint is not None and not self._rest.gives_up and self._rest.left(now) == 0:
+            self._look()
+        elif self.current.busy.abandoned >= _ABANDONED:
+            self._means.say("warning", f"{self.current.ref}: too many sync handlers hang; its worker is replaced")
+            self._spawn(self.current.orders.assembly, self.current.fingerprint)
+        else:
+            self._stop_if_idle(self.current, now)
+
+    def _watch(self, worker: WorkerProcess, now: float) -> None:
+        patience = self._means.patience
+        if worker.condemned:
+            return
+        if worker.drained_at is not None and now - worker.drained_at > self._means.orders.drain_timeout + _SPARE:
+            self._means.say("warning", f"{worker.ref}: its old worker did not end, and is killed")
+            worker.kill()
+        elif not worker.ready:
+            if worker.drained_at is None and now - worker.begun_at > patience.start:
+                worker.kill_hanging(lambda where: self._started_too_slowly(worker, where))
+        elif worker.silent_for(now) > patience.blocked:
+            worker.kill_hanging(lambda where: self._blocked(worker, where))
+        else:
+            worker.ping(now)
+
+    def _started_too_slowly(self, worker: WorkerProcess, where: str) -> None:
+        if worker is self.successor:
+            seconds = f"{self._means.patience.start:g} s"
+            self._start_failed(worker, f"{worker.ref} does not start: it is not ready after {seconds}{where}")
+
+    def _blocked(self, worker: WorkerProcess, where: str) -> None:
+        seconds = f"{self._means.patience.blocked:g} s"
+        self._means.say("error", f"{worker.ref}: its event loop was blocked for {seconds}{where}; its worker is killed")
+
+    def _stop_if_idle(self, worker: WorkerProcess, now: float) -> None:
+        if worker.busy.active or worker.busy.requests != self._answered:
             self._answered = worker.busy.requests
-            self.used_at = now
-        elif now - self.used_at > after:
+            self._used_at = now
+        elif now - self._used_at > self._means.patience.idle:
             self._let_go()
-            self._runs = None
 
-    _answered = 0
+    # ---- ends
 
-    def _let_go(self) -> None:
+    def _drop_successor(self) -> None:
         if self.successor is not None:
+            self._draining.add(self.successor)
             self.successor.kill()
             self.successor = None
+
+    def _let_go(self) -> None:
+        self._drop_successor()
         if self.current is not None:
-            self._draining.add(self.current)
-            self.current.drain()
+            self._drain(self.current)
             self.current = None
+
+    def _drain(self, worker: WorkerProcess) -> None:
+        self._draining.add(worker)
+        worker.drain()
 
     def claim(self) -> None:
         """Routes changed."""
         if self.current is not None:
-            self.current.claim(self._claims(self.key))
+            self.current.claim(self._means.claims(self.key))
 
     @property
     def workers(self) -> list[WorkerProcess]:
         return [each for each in (self.current, self.successor, *self._draining) if each is not None]
 
+    def is_over(self, now: float) -> bool:
+        """Whether nothing would be missed."""
+        busy = self.workers or self._waiting or self._looking is not None
+        return not busy and now - self._used_at > self._means.patience.idle
+
     def close(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._let_go()
-        self._answer_all(503, "svcctl is ending")
-
-    def _answer_all(self, status: int, text: str) -> None:
-        retry = (("retry-after", "1"),) if status == 503 else ()
-        while self._waiting:
-            descriptor, _ = self._waiting.popleft()
-            say_goodbye(self._loop, descriptor, gate.answer(status, text, headers=retry))
-
-    def _do(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-def say_goodbye(loop: asyncio.AbstractEventLoop, descriptor: int, answer: bytes) -> None:
-    """An answer on a connection that nobody reads from any more. It is closed a moment later: closed at once, with
-    bytes unread, the kernel would reset it and the client lose the answer."""
-    sock = socket.socket(fileno=descriptor)
-    sock.setblocking(False)
-    try:
-        sock.send(answer)
-        sock.shutdown(socket.SHUT_WR)
-    except OSError:
-        sock.close()
-        return
-    loop.call_later(1.0, sock.close)
+        self._refuse_waiting(Trouble(503, "svcctl is ending"))

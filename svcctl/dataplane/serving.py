@@ -2,22 +2,29 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
+import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 import uvloop
 
 from svcctl.dataplane.logbook import Level, LogRecord
 from svcctl.dataplane.processes import WarmParent
 from svcctl.dataplane.router import Changed, Router, Source
+from svcctl.dataplane.runner import Patience
 from svcctl.dataplane.worker import Orders
 from svcctl.errors import Refused
 
 _FIRST_PASSED = 3
 """The first descriptor that systemd passes on."""
+_SPARE_DESCRIPTORS = 200
+_PATIENCE = Patience()
+_MOST = 1 << 20
 
 
 class Followed(Source, Protocol):
@@ -38,15 +45,14 @@ class Plane:
         environ: Mapping[str, str],
         orders: Orders,
         record: Callable[[list[LogRecord]], None],
-        idle: float = 900.0,
-        blocked: float = 10.0,
+        patience: Patience = _PATIENCE,
     ) -> None:
+        """`program` starts the warm parent; it is given `drain_timeout` and the number of its descriptor."""
         self.orders = orders
-        self._program = program
+        self._program = [*program, str(orders.drain_timeout)]
         self._environ = environ
         self._record = record
-        self._idle = idle
-        self._blocked = blocked
+        self._patience = patience
 
     def say(self, level: Level, message: str) -> None:
         """svcctl's own words, into the same log as the handlers'."""
@@ -60,25 +66,40 @@ class Plane:
 
     async def _main(self, source: Followed, sock: socket.socket, announce: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
+        most = _most_connections()  # before any process starts: they all get as many descriptors
+        parent = WarmParent(loop, self._program, self._environ, self._record, self.say)
         asked = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, lambda: os._exit(1) if asked.is_set() else asked.set())
-        parent = WarmParent(loop, self._program, self._environ, self._record)
-        router = Router(source, parent, self.orders, self.say, idle=self._idle, blocked=self._blocked)
+            loop.add_signal_handler(each, lambda: _end_now(parent) if asked.is_set() else asked.set())
+        router = Router(source, parent, self.orders, self.say, self._patience, most=most)
         try:
             await source.start(router.changed)
             await router.listen(sock)
             announce()
+            _notify(self._environ, "READY=1")
             await asked.wait()
+            _notify(self._environ, "STOPPING=1")
         finally:
-            await router.close(self.orders.drain_timeout)
+            await router.close()
             await source.close()
+
+    def _unexpected(self, _loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
+        """A bug, in a callback: what it belongs to is lost, and everything else goes on."""
+        error = what.get("exception")
+        details = "".join(traceback.format_exception(error)) if error else ""
+        self.say("error", f"a bug in svcctl: {what['message']}\n{details}".rstrip())
+
+
+def _end_now(parent: WarmParent) -> NoReturn:
+    parent.kill_all()
+    os._exit(1)
 
 
 def listener(host: str, port: int, environ: Mapping[str, str]) -> socket.socket:
     """A bound socket; the one that systemd passed on, where it did. Raises Refused."""
     if environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "0") != "0":
-        return socket.socket(fileno=_FIRST_PASSED)
+        return _passed(environ["LISTEN_FDS"])
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -92,3 +113,35 @@ def listener(host: str, port: int, environ: Mapping[str, str]) -> socket.socket:
             hint="another program listens there; --port chooses another, --port 0 a free one",
         ) from error
     return sock
+
+
+def _passed(count: str) -> socket.socket:
+    if count != "1":
+        raise Refused(f"systemd passed {count} sockets", hint="one ListenStream= is served, not more")
+    try:
+        sock = socket.socket(fileno=_FIRST_PASSED)
+        is_listener = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise Refused(f"what systemd passed is no socket: {error.strerror}") from error
+    if not is_listener or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        raise Refused("what systemd passed is no TCP listener", hint="ListenStream=8787, and Accept=no")
+    sock.set_inheritable(False)
+    return sock
+
+
+def _notify(environ: Mapping[str, str], state: str) -> None:
+    """Tells systemd, where it asked to be told."""
+    if address := environ.get("NOTIFY_SOCKET"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.connect("\0" + address[1:] if address.startswith("@") else address)
+            sock.sendall(state.encode())
+
+
+def _most_connections() -> int:
+    """As many as descriptors allow, some kept for everything else."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return max(100, min(soft, _MOST) - _SPARE_DESCRIPTORS)

@@ -5,7 +5,7 @@ adopts each connection that comes in. It ends when it was told to drain, or when
 go back to the router, running requests and what `waitUntil` was given are finished, within a deadline.
 
 Three things end what runs too long. A request that has no answer by its deadline is cancelled and answered with 504; a
-sync handler's thread can't be cancelled, so it is abandoned, and after a few of those the worker asks for a successor.
+sync handler's thread can't be cancelled, so it is abandoned, and after a few of those the worker gets a successor.
 A blocked event loop answers no PING: the router then has the stacks of all threads written into the log, and kills.
 """
 
@@ -14,11 +14,11 @@ import faulthandler
 import gc
 import logging
 import os
-import resource
 import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from typing import Any, NoReturn
@@ -28,7 +28,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from svcctl import wire
-from svcctl.dataplane.channel import Channel, Kind
+from svcctl.dataplane import confinement
+from svcctl.dataplane.channel import Channel, Garbled, Kind
 from svcctl.dataplane.exchange import App, Exchange
 from svcctl.dataplane.forwarding import TrustedProxies
 from svcctl.dataplane.gate import BadRequest, Head
@@ -48,8 +49,8 @@ from svcctl.runtime.workers import outbound
 DUMP = signal.SIGUSR2
 """Writes the stacks of all threads into the log."""
 _SWEEP = 0.25
-_ABANDONED = 4
-"""Hanging threads after which a worker asks for a successor."""
+_LAST_WORDS = 2.0
+"""Seconds for the answers to those who got none, and for the ends of lifespans."""
 _STALLED = 60.0
 """Seconds in which a client must take at least a byte of what it is sent."""
 
@@ -83,6 +84,8 @@ class Busy(Model):
     connections: int
     requests: int
     """Answered since the start."""
+    abandoned: int
+    """Threads of sync handlers that nobody waits for any more."""
 
 
 class Worker:
@@ -100,15 +103,18 @@ class Worker:
         self._running: Running
         self._answering: Answering | None = None
         self._lifespans: Lifespans | None = None
+        self._entering: asyncio.Task[None] | None = None
         self._routes = Routes(())
         self._key = ""
         self._connections: set[Connection] = set()
         self._exchanges: dict[Exchange, asyncio.Task[None]] = {}
         self._app: App
         self._draining = False
+        self._leaving: asyncio.Task[None] | None = None
         self._adopting = 0
+        self._untold = 0
+        """Connections that the router has not heard were adopted."""
         self._stalled_at = 0.0
-        self._wants_successor = False
         self._channel = Channel(channel, self.loop, self._received, self._router_gone)
 
     # ---- frames
@@ -119,19 +125,24 @@ class Worker:
                 self._start(wire.decode(payload, Orders))
             case Kind.CLAIMS:
                 self._routes = Routes(wire.decode(payload, list[tuple[str, str]]))
-            case Kind.CONNECTION if descriptor is not None:
-                self._adopt(socket.socket(fileno=descriptor), payload)
+            case Kind.CONNECTION:
+                self._tell_adopted()
+                if descriptor is not None:
+                    self._adopt(socket.socket(fileno=descriptor), payload)
+                else:
+                    capture.log_event("error", "a connection was lost: this process can open no more files")
             case Kind.PING:
                 busy = Busy(
                     active=self._answering.active if self._answering else 0,
                     connections=len(self._connections),
                     requests=self.server_state.total_requests,
+                    abandoned=threads.abandoned(),
                 )
                 self._channel.send(Kind.PONG, wire.canonical(busy))
             case Kind.DRAIN:
                 self._drain()
             case _:
-                raise ValueError(f"a worker is not sent {kind!r}")
+                raise Garbled(f"{kind.name}: not the router's to say")
 
     def _router_gone(self) -> None:
         """Nobody is left to hand connections to: what runs is finished, what is idle closed."""
@@ -143,22 +154,25 @@ class Worker:
         self._orders = orders
         capture.install(1, orders.assembly.front)
         capture.redact([value for part in orders.assembly.parts for value in part.secrets.values.values()])
+        try:
+            self._load(orders)
+        except LoadFailed as error:
+            self._fail(str(error), readable(error.__cause__ or error, _folders(orders.assembly)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the router is waiting to hear of it
+            self._fail(f"{orders.assembly.front.ref} does not start: {error}", readable(error))
+
+    def _load(self, orders: Orders) -> None:
         outbound.allow(orders.allow_private)
-        if orders.memory:
-            _limit_memory(orders.memory)
+        confinement.hold(orders.assembly.parts)
+        confinement.limit(orders.memory)
         os.chdir(orders.assembly.front.folder)
         self.trust = TrustedProxies(orders.trusted_proxies)
         self._key = orders.key
-        try:
-            self._running = Running(orders.assembly, self._open_keyvalues)
-        except LoadFailed as error:
-            cause = error.__cause__ or error
-            self._fail(str(error), readable(cause, _folders(orders.assembly)))
-            return
+        self._running = Running(orders.assembly, self._open_keyvalues)
         self._answering = Answering(
             self._running, timeout=orders.request_timeout, explain=orders.explain, log=orders.access_log
         )
-        self._begin_lifespans = self.loop.create_task(self._enter(self._answering.app))
+        self._entering = self.loop.create_task(self._enter(self._answering.app))
 
     async def _enter(self, app: App) -> None:
         self._lifespans = Lifespans(self._running)
@@ -190,14 +204,14 @@ class Worker:
         gc.collect()
         gc.freeze()
         self._sweep()
-        self._channel.send(Kind.READY)
+        self._channel.send(Kind.READY, str(os.getpid()).encode())
 
     def _fail(self, message: str, text: str) -> None:
         capture.log_exception(text)
         if self._orders.explain:  # in development: every request is shown it, until it is mended
             self._be_ready(explaining(self._orders.assembly.front.ref, message, text))
             return
-        self._channel.send(Kind.FAILED, message.encode())
+        self._channel.send(Kind.FAILED, capture.redacted(message).encode("utf-8", "replace"))
         self._finish()
 
     # ---- connections
@@ -212,7 +226,21 @@ class Worker:
         task.add_done_callback(self._adopted)
 
     async def _connect(self, sock: socket.socket, first: bytes) -> None:
-        await self.loop.connect_accepted_socket(partial(Connection, self, first), sock)
+        try:
+            await self.loop.connect_accepted_socket(partial(Connection, self, first), sock)
+        except OSError:
+            sock.close()
+            raise
+
+    def _tell_adopted(self) -> None:
+        """Once for all that came together, and before a handler runs that might never end."""
+        if not self._untold:
+            self.loop.call_soon(self._adopted_so_far)
+        self._untold += 1
+
+    def _adopted_so_far(self) -> None:
+        count, self._untold = self._untold, 0
+        self._channel.send(Kind.ADOPTED, str(count).encode())
 
     def _adopted(self, task: asyncio.Task[None]) -> None:
         self._adopting -= 1
@@ -257,8 +285,14 @@ class Worker:
         self._draining = True
         for connection in list(self._connections):
             connection.leave()
-        self.loop.call_later(self._orders.drain_timeout, self._finish)
+        self.loop.call_later(self._orders.drain_timeout, self._give_up)
         self._finish_if_empty()
+
+    def _give_up(self) -> None:
+        """Who has no answer yet gets one that says so; what streams is cut."""
+        if self._answering is not None:
+            self._answering.give_up()
+        self.loop.call_later(_LAST_WORDS, self._finish)
 
     def _finish_if_empty(self) -> None:
         left = self._connections or self._adopting or self._channel.waiting
@@ -266,16 +300,17 @@ class Worker:
             self._finish()
 
     def _finish(self) -> None:
-        if not self.ended.done():
-            self.loop.create_task(self._leave())
+        if self._leaving is None:
+            self._leaving = self.loop.create_task(self._leave())
 
     async def _leave(self) -> None:
-        if self.ended.done():
-            return
-        if self._lifespans is not None:
-            await self._lifespans.leave()
-        if not self.ended.done():
-            self.ended.set_result(None)
+        if self._entering is not None:
+            self._entering.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                if self._lifespans is not None:
+                    await self._lifespans.leave()
+        self.ended.set_result(None)
 
     # ---- watching
 
@@ -284,9 +319,6 @@ class Worker:
         self.own_lines = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         if self._answering:
             self._answering.end_overdue(self.loop.time())
-        if threads.abandoned() >= _ABANDONED and not self._draining and not self._wants_successor:
-            self._wants_successor = True
-            self._channel.send(Kind.REPLACE)
         now = time.monotonic()
         if now - self._stalled_at > _STALLED:
             self._stalled_at = now
@@ -300,12 +332,6 @@ class Worker:
 
 def _folders(assembly: Assembly) -> dict[str, str]:
     return {part.folder: part.ref for part in assembly.parts}
-
-
-def _limit_memory(most: int) -> None:
-    """Of private memory: an allocation beyond it raises MemoryError in the handler that asked."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def run(channel: socket.socket, open_keyvalues: Callable[[], KeyValues]) -> NoReturn:

@@ -7,6 +7,7 @@ have a status of their own.
 
 import asyncio
 import itertools
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -47,6 +48,7 @@ class Answering:
         """Requests without an answer."""
         self._background: dict[asyncio.Task[Any], float] = {}
         self._answers = 0
+        self._ending = False
         prefix, numbers = os.urandom(4).hex(), itertools.count(1)
         self._new_id: Callable[[], str] = lambda: f"{prefix}{next(numbers):06x}"
         self._asgi = self._front.subject if self._front.form == "asgi" else None
@@ -117,6 +119,11 @@ class Answering:
             if deadline < now:
                 task.cancel()
 
+    def give_up(self) -> None:
+        """The process ends: who has no answer yet is told so."""
+        self._ending = True
+        self.end_overdue(math.inf)
+
     def _go_on(self, background: set[asyncio.Task[Any]]) -> None:
         deadline = self._loop.time() + BACKGROUND
         for task in background:
@@ -134,11 +141,13 @@ class Answering:
 
     async def _answer_late(self, task: asyncio.Task[Any], send: Send, outer: Outer) -> None:
         task.uncancel()
-        text = f"the handler did not answer within {self._timeout:g} s"
+        status, text = 504, f"the handler did not answer within {self._timeout:g} s"
+        if self._ending:
+            status, text = 503, "the handler did not answer before its process had to end"
         capture.log_event("error", text)
         if task in self._waiting:
-            outer.status = 504
-            await _send_text(send, 504, f"{text} (request {outer.id})")
+            outer.status = status
+            await _send_text(send, status, f"{text} (request {outer.id})")
 
     async def _answer_error(
         self, task: asyncio.Task[Any], scope: Scope, send: Send, outer: Outer, error: BaseException

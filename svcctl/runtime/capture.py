@@ -74,6 +74,11 @@ def redact(values: Iterable[str]) -> None:
         _installed.redaction.add(values)
 
 
+def redacted(text: str) -> str:
+    """For what leaves the process on another way than the log."""
+    return text if _installed is None else _installed.redaction(text)
+
+
 def flush(outer: Outer) -> None:
     """The request ends: lines that it began are over."""
     if _installed is not None and outer in _installed.unfinished:

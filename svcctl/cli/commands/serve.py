@@ -9,6 +9,7 @@ from svcctl.cli import running
 from svcctl.cli.context import Context
 from svcctl.cli.options import HostOption, PortOption
 from svcctl.cli.output import Block, Cell, Content, Success, Table
+from svcctl.dataplane.runner import Patience
 from svcctl.model import Environment, Model
 
 
@@ -46,6 +47,13 @@ def serve(
     idle: Annotated[
         float, typer.Option("--idle", metavar="SECONDS", min=1, help="An unused worker is stopped after so long.")
     ] = 900.0,
+    start_timeout: Annotated[
+        float, typer.Option("--start-timeout", metavar="SECONDS", min=0.1, help="Until a worker must be ready.")
+    ] = 30.0,
+    blocked: Annotated[
+        float,
+        typer.Option("--blocked", metavar="SECONDS", min=0.1, help="A worker that hangs for so long is killed."),
+    ] = 10.0,
     drain: Annotated[
         float, typer.Option("--drain", metavar="SECONDS", min=0, help="Running requests have so long to end.")
     ] = 30.0,
@@ -67,7 +75,7 @@ def serve(
             allow_private=allow_private,
             access_log=access_log,
         ),
-        idle=idle,
+        Patience(idle=idle, blocked=blocked, start=start_timeout),
     )
     sock = running.listener(context, host, port)
     source = running.ledger(context, plane, cache)
