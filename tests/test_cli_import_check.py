@@ -1,6 +1,7 @@
 """A deploy tries whether new code can be imported, and with whom it could share a process."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,18 +191,21 @@ def test_t20_an_import_that_does_not_end_is_ended(tmp_path: Path):
 
 def test_what_an_import_started_is_ended_with_it(tmp_path: Path):
     fifo = tmp_path / "fifo"
-    subprocess.run(["mkfifo", str(fifo)], check=True)
+    os.mkfifo(fifo)
     text = (
         "import os, threading, time\n"
+        f"held = open({str(fifo)!r}, 'w')\n"
         "if os.fork() == 0:\n"
-        f"    held = open({str(fifo)!r}, 'w')\n"
         "    time.sleep(1000)\n"
-        f"open({str(fifo)!r}).close() if False else None\n"
         f"threading.Thread(target=time.sleep, args=(1000,)).start()\n{FETCH}"
     )
-    with subprocess.Popen(["cat", str(fifo)]) as reader:  # ends when the last writer is gone
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
         assert found(subject(tmp_path / "shop", text, 10)) == [{"service": "shop"}]
-        assert reader.wait(timeout=30) == 0
+        os.set_blocking(reader, True)
+        assert os.read(reader, 1) == b"", "comes when the last writer is gone"
+    finally:
+        os.close(reader)
 
 
 # ---- requirements
