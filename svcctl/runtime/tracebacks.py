@@ -1,6 +1,7 @@
 """Tracebacks as the author of a service wants them: from their own first line on, and safe to print."""
 
 import asyncio
+import importlib
 import os
 import traceback
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import svcctl
 from svcctl.text import clean_lines
 
 _HIDDEN = (
-    *(f"{folder}{os.sep}" for module in (svcctl, asyncio) for folder in module.__path__),
+    *(f"{folder}{os.sep}" for module in (svcctl, asyncio, importlib) for folder in module.__path__),
     "<frozen importlib._bootstrap",
 )
 _SERVER = f"{os.sep}site-packages{os.sep}uvicorn{os.sep}"
