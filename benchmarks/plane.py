@@ -44,11 +44,11 @@ class Plane(NamedTuple):
         return get(self.port, f"{service}.localhost", path)
 
 
-def project(folder: Path, services: Mapping[str, str], more: str = "") -> Path:
-    """Of services and their code, deployed to production. `more`: tables of services.toml."""
+def project(folder: Path, services: Mapping[str, str], more: str = "", environment: str = "production") -> Path:
+    """Of services and their code, deployed. `more`: tables of services.toml."""
     folder.mkdir(parents=True)
     tables = [f'[services.{name}]\nmain = "{name}/{_main(code)}"\n' for name, code in services.items()]
-    text = 'project = "bench"\ndefault_environment = "production"\n' + "".join(tables) + more
+    text = f'project = "bench"\ndefault_environment = "{environment}"\n' + "".join(tables) + more
     (folder / "services.toml").write_text(text)
     for name, code in services.items():
         (folder / name).mkdir()
