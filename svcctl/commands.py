@@ -11,7 +11,11 @@ from typing import Any
 
 import msgspec
 
-from svcctl.model import Binding, Code, Model, Project, Sealed, Value
+from svcctl.digest import Digest
+from svcctl.model import Binding, Code, Grant, Model, Project, Sealed, Value
+
+NO_PROJECT = Project(name="")
+"""Of commands that concern the store as a whole."""
 
 
 def new_id() -> str:
@@ -134,6 +138,20 @@ class DeleteService(Base, tag="delete-service", kw_only=True):
     service: str
 
 
+class CreateToken(Base, tag="create-token", kw_only=True):
+    """Its secret is made by whoever sends this, and never sent."""
+
+    grant: Grant
+    hash: Digest
+    project: Project = NO_PROJECT
+
+
+class RevokeToken(Base, tag="revoke-token", kw_only=True):
+    token: str
+    """A name or an id."""
+    project: Project = NO_PROJECT
+
+
 Command = (
     Deploy
     | Configure
@@ -148,6 +166,8 @@ Command = (
     | Route
     | TagVersion
     | DeleteService
+    | CreateToken
+    | RevokeToken
 )
 
 
@@ -156,6 +176,8 @@ def as_typed(command: Command) -> Command:
     plain: dict[str, Any] = {"id": "", "expect": None, "planned": False}
     if isinstance(command, Promote):
         plain["sources"] = None
+    if isinstance(command, CreateToken):
+        plain["hash"] = ""
     if isinstance(command, Deploy | Configure):
         plain["secrets"] = tuple(msgspec.structs.replace(sealed, ciphertext="") for sealed in command.secrets)
     return msgspec.structs.replace(command, **plain)

@@ -22,7 +22,7 @@ Value = str | int | float | bool | list[Any] | dict[str, Any]
 
 Kind = Literal[
     "deploy", "configure", "promote", "rollback", "clone", "create", "rename", "delete", "prune", "protect", "route",
-    "tag", "delete-service",
+    "tag", "delete-service", "create-token", "revoke-token",
 ]  # fmt: skip
 
 
@@ -402,6 +402,51 @@ class Deployment(Model):
     nodes: tuple[Node, ...]
 
 
+# ---- who may do what, over the API
+
+Role = Literal["viewer", "deployer", "promoter", "admin", "runtime"]
+
+
+class Grant(Model):
+    """What a token allows its holder: a role, in the environments whose service and name both match a pattern.
+    `rules.access` says what each role may do."""
+
+    name: str
+    """The owner: the actor of what is done with it."""
+    role: Role
+    services: tuple[str, ...] = ("*",)
+    environments: tuple[str, ...] = ("*",)
+    expires: str | None = None
+
+
+class Token(Grant, kw_only=True):
+    """A grant as the store knows it. Its secret is known to the holder alone."""
+
+    id: str
+    created: str
+    """When, in the form of `Version.at`."""
+    actor: str
+    """Who made it."""
+    revoked: str | None = None
+    used: str | None = None
+    """The last time, to the minute or so; no part of the ledger."""
+
+
+class Refusal(Model):
+    """A request that the API turned away because of who asked."""
+
+    at: str
+    actor: str
+    """The token's owner, or `unknown`."""
+    peer: str
+    """The network address that it came from."""
+    what: str
+    """`deploy`, `GET /v1/history`"""
+    why: str
+    token: str | None = None
+    """Its id, also where it is expired or revoked; None where none is known."""
+
+
 # ---- differences
 
 How = Literal["added", "removed", "changed"]
@@ -530,7 +575,37 @@ class Domain(Model, tag_field="type", tag="domain"):
     domain: str
 
 
-Entry = Version | Created | Renamed | Rehosted | Routed | Protected | Tagged | Purged | Deleted | Owned | Domain
+class TokenCreated(Model, tag_field="type", tag="token-created"):
+    """On the store's own chain."""
+
+    id: str
+    hash: Digest
+    """Of the secret (`tokens.hash_of`)."""
+    grant: Grant
+
+
+class TokenRevoked(Model, tag_field="type", tag="token-revoked"):
+    """On the store's own chain."""
+
+    id: str
+    name: str
+
+
+Entry = (
+    Version
+    | Created
+    | Renamed
+    | Rehosted
+    | Routed
+    | Protected
+    | Tagged
+    | Purged
+    | Deleted
+    | Owned
+    | Domain
+    | TokenCreated
+    | TokenRevoked
+)
 
 
 class Record(Model):

@@ -159,7 +159,8 @@ class Scene:
     def ask(self, kind: type[commands.Base], **fields: Any) -> Any:
         """The command, not yet sent."""
         self.clock.now += timedelta(seconds=1)
-        return kind(id=commands.new_id(), project=self.project, **fields)
+        of_store = issubclass(kind, commands.CreateToken | commands.RevokeToken)
+        return kind(id=commands.new_id(), project=commands.NO_PROJECT if of_store else self.project, **fields)
 
     def do(self, kind: type[commands.Base], **fields: Any) -> Change:
         return self.backend.apply(self.ask(kind, **fields))

@@ -16,7 +16,7 @@ ORDER = (
     ("model", "keyvalues"),
     ("reference", "commands"),
     ("wire",),
-    ("config", "bundle", "rules", "provenance", "sealing"),
+    ("config", "bundle", "rules", "provenance", "sealing", "tokens"),
     ("backend", "runtime"),
     ("dataplane",),
     ("cli",),

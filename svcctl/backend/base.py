@@ -5,7 +5,7 @@ is in the state before a mutation or the state after it, and the next call works
 second sees what the first did: a delta applies to it, a command that carries heads (`expect`) is refused with Conflict.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from svcctl.digest import Digest
@@ -14,11 +14,14 @@ from svcctl.model import (
     Deployment,
     Environment,
     EnvironmentId,
+    Grant,
     Manifest,
     Model,
+    Refusal,
     Sealed,
     Service,
     Settings,
+    Token,
     Version,
 )
 from svcctl.progress import SILENT, Progress
@@ -90,6 +93,13 @@ class Filter(Model):
     """Of one environment: the newest deleted one of that name."""
 
 
+class Refusals(Model):
+    """Newest first."""
+
+    refusals: tuple[Refusal, ...]
+    next: str | None = None
+
+
 class Stored(Model):
     """What an upload stored."""
 
@@ -151,6 +161,12 @@ class Backend(Protocol):
 
     def deployment(self, service: str, environment: str) -> Deployment: ...
 
+    def tokens(self) -> tuple[Token, ...]:
+        """All that were ever made, oldest first."""
+
+    def refusals(self, *, limit: int, cursor: str | None = None) -> Refusals:
+        """Whom the API turned away; the newest ten thousand are kept."""
+
     def namespaces(self, service: str, environment: str) -> dict[str, str]:
         """The KV namespaces that the bindings of its head reach, by the binding's name."""
 
@@ -165,7 +181,7 @@ class Backend(Protocol):
         """What changed in all projects after change `after`; with 0, everything that lives."""
 
     def reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> "dict[str, SecretValue]":
-        """The values behind a head's fingerprints, by name: for what runs it. Raises Refused where one was destroyed."""
+        """The values behind a head's fingerprints, by name: for what runs it. Raises Refused if one was destroyed."""
 
     # ---- what handlers store
 
@@ -194,3 +210,32 @@ class Backend(Protocol):
 
     def wait(self, after: int, timeout: float) -> int:
         """The newest change's number, as soon as it is above `after` or after `timeout` seconds."""
+
+
+class Authority(Backend, Protocol):
+    """A backend that acts for others: what the API serves. `grant` is what the caller's token allows."""
+
+    def plan_for(self, grant: Grant, command: "Command") -> Plan:
+        """As `plan`; raises Forbidden where the grant does not allow what the command would do."""
+
+    def apply_for(self, grant: Grant, command: "Command") -> Change:
+        """As `apply`, by the grant's owner. What it does not allow is refused as of the transaction that would do it,
+        whole. A change that was done before under this id is returned to whoever asks."""
+
+    def token(self, hash: Digest) -> Token | None:
+        """The token whose secret has this hash, also if it is revoked or expired."""
+
+    def used(self, token: str) -> None:
+        """Keeps when it was last used; no part of the ledger."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """Keeps that a request was turned away; no part of the ledger. `at` is filled in here."""
+
+    def store_blobs(self, blobs: Iterable[tuple[Digest, int, Stream]]) -> Stored:
+        """Stores (name, size, bytes) durably before it returns; what is there already is read and not stored again.
+        Each stream is read before the next is asked for. Raises Refused where bytes do not match: then none is stored.
+        Blobs of no artifact are kept from gc as an upload is."""
+
+    def register(self, content: bytes) -> frozenset[Digest]:
+        """Makes an artifact of a manifest's canonical bytes, durably, if all its blobs are there and sound; else
+        returns those that are not. Raises UsageError where the bytes are no manifest that could be unpacked."""

@@ -24,6 +24,8 @@ _DONE = {
     "route": "done",
     "tag": "done",
     "delete-service": "deleted",
+    "create-token": "created",
+    "revoke-token": "revoked",
 }
 
 

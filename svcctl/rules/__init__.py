@@ -27,7 +27,7 @@ def plan(state: Snapshot, command: "commands.Command", now: datetime, actor: str
     without steps means that the command alters nothing."""
     # Reading the ledger needs this package's types alone: start-up has a budget.
     from svcctl import commands
-    from svcctl.rules import configure, deploy, environments, identity, promote, rollback
+    from svcctl.rules import configure, deploy, environments, identity, promote, rollback, tokens
     from svcctl.rules.draft import Draft
 
     if command.services is not None:
@@ -61,5 +61,9 @@ def plan(state: Snapshot, command: "commands.Command", now: datetime, actor: str
             return identity.tag(draft, command)
         case commands.DeleteService():
             return environments.delete_service(draft, command)
+        case commands.CreateToken():
+            return tokens.create(draft, command)
+        case commands.RevokeToken():
+            return tokens.revoke(draft, command)
         case _:
             assert_never(command)

@@ -25,6 +25,8 @@ from svcctl.model import (
     Routed,
     Settings,
     Tagged,
+    TokenCreated,
+    TokenRevoked,
     Version,
 )
 from svcctl.names import PRODUCTION
@@ -209,8 +211,12 @@ class Draft:
         self._step(f"{place.ref}: {'begun again' if dead else 'created'} at {identity.hostname}", entry, id)
         return place
 
-    def own(self, sentence: str, entry: Owned) -> None:
+    def own(self, sentence: str, entry: Owned | TokenCreated | TokenRevoked) -> None:
+        """A record of the store's own chain."""
         self._step(sentence, entry)
+
+    def new_token_id(self) -> str:
+        return digest.of("token-id", self.command.id.encode())[:12]
 
     def _new_id(self, service: str, name: str) -> EnvironmentId:
         milliseconds = int(self.now.timestamp() * 1000)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from svcctl.digest import Digest
-from svcctl.model import Entry, EnvironmentId, Kind, Model, Sealed, Settings, Version
+from svcctl.model import Entry, EnvironmentId, Kind, Model, Sealed, Settings, Token, Version
 
 
 class Bound(Model):
@@ -120,6 +120,9 @@ class Snapshot(Protocol):
 
     def expired(self, project: str, at: str) -> Iterable[Place]:
         """Living environments whose time to live was over at `at`."""
+
+    def tokens(self) -> Iterable[Token]:
+        """All that were ever made, oldest first; also those that are revoked or expired."""
 
 
 class Step(Model):

@@ -21,11 +21,12 @@ from svcctl import digest, faults, wire
 from svcctl.backend.base import Artifact, Stored, Stream
 from svcctl.backend.store.connection import Database, Row
 from svcctl.backend.store.ledger import marks
-from svcctl.backend.store.packs import CHUNK, NewPack, Pack, Part, look_of
+from svcctl.backend.store.packs import CHUNK, NewPack, Pack, Part, check_arrival, look_of
 from svcctl.digest import Digest
-from svcctl.errors import Damage, NotFound, Refused
+from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Manifest
-from svcctl.progress import Progress
+from svcctl.progress import SILENT, Progress
+from svcctl.text import clean
 
 _LOOKUP = 500  # blobs asked for in one statement
 _FRESH = 600.0  # seconds after which an upload of what is there already counts as new for gc's grace
@@ -64,9 +65,69 @@ class Blobs:
             if manifest in wanted:
                 pack.add(manifest, artifact.content)
             pack.finish()
-            self._commit(artifact, manifest, pack, damaged)
+            with self._db.writing():
+                self._record(pack, damaged)
+                if gone := self._name(artifact.digest, artifact.manifest, manifest):
+                    raise Refused(
+                        f"{len(gone)} stored files of {digest.short(artifact.digest)} were removed by gc meanwhile",
+                        hint="nothing was changed",
+                        next="type the command again",
+                    )
+                faults.point("upload.before-commit")
+            faults.point("upload.committed")
         progress.done()
         return Stored(blobs=len(pack.places), bytes=sum(size for _, size in pack.places.values()))
+
+    def store(self, blobs: Iterable[tuple[Digest, int, Stream]]) -> Stored:
+        """Durable when it returns: all of them or, where one does not match its name, none."""
+        with self._new_pack() as pack:
+            damaged: set[Digest] = set()
+            for blob, size, source in blobs:
+                bad = self._damaged_of((blob,))
+                if blob in pack.places or not (bad or self.missing((blob,))):
+                    _drain(source, blob, size)
+                else:
+                    damaged |= bad
+                    pack.copy(source, blob, size, SILENT)
+            pack.finish()
+            if pack.places:
+                with self._db.writing():
+                    kept = self._record(pack, frozenset(damaged))
+                    faults.point("upload.before-commit")
+                faults.point("upload.committed")
+                if not kept:
+                    pack.discard()  # others brought the same at the same time, and were first
+        return Stored(blobs=len(pack.places), bytes=sum(size for _, size in pack.places.values()))
+
+    def register(self, content: bytes) -> frozenset[Digest]:
+        """Makes an artifact of what is there, durably; or returns what is missing of it, or damaged."""
+        from svcctl.bundle.received import manifest_of
+
+        manifest, name = manifest_of(content), digest.of("artifact", content)
+        blob = digest.of_blob(content)
+        files = [file.blob for file in manifest.files]
+        if gone := self.missing(files) | self._damaged(name, files):
+            return gone
+        self._check_sizes(manifest)
+        with self._new_pack() as pack:
+            damaged = self._damaged_of((blob,))
+            if damaged or self.missing((blob,)):
+                pack.add(blob, content)
+            pack.finish()
+            with self._db.writing():
+                kept = self._record(pack, damaged)
+                gone = self._name(name, manifest, blob)
+                faults.point("upload.before-commit")
+            faults.point("upload.committed")
+            if pack.places and not kept:
+                pack.discard()
+        return gone
+
+    def _check_sizes(self, manifest: Manifest) -> None:
+        for file in manifest.files:
+            row = self._db.one("SELECT size FROM blobs WHERE digest = ?", (file.blob,))
+            if row and row[0] != file.size:
+                raise UsageError(f"the manifest can't be: {clean(file.path)!r} has {row[0]} bytes, not {file.size}")
 
     def _touch(self, artifact: Digest) -> bool:
         row = self._db.one("SELECT uploaded FROM artifacts WHERE digest = ?", (artifact,))
@@ -83,7 +144,12 @@ class Blobs:
         """Those in packs that no longer look as they did, and do not match their names. Without this, one bad file
         would be taken for stored by every later deploy that holds it too."""
         rows = self._db.all("SELECT pack FROM artifact_packs WHERE artifact = ?", (artifact,))
-        packs = {name for (name,) in rows} or self._packs_of(blobs)
+        return self._damaged_in({name for (name,) in rows} or self._packs_of(blobs), blobs)
+
+    def _damaged_of(self, blobs: Collection[Digest]) -> frozenset[Digest]:
+        return self._damaged_in(self._packs_of(blobs), blobs)
+
+    def _damaged_in(self, packs: Collection[str], blobs: Collection[Digest]) -> frozenset[Digest]:
         bad = {blob for pack in sorted(packs) if self._changed(pack) for blob, _ in self.check(pack, self._rows(pack))}
         return frozenset(bad.intersection(blobs))
 
@@ -94,33 +160,35 @@ class Blobs:
     def _rows(self, pack: str) -> list[Row]:
         return self._db.all("SELECT digest, position, size FROM blobs WHERE pack = ?", (pack,))
 
-    def _commit(self, artifact: Artifact, manifest: Digest, pack: "NewPack", damaged: frozenset[Digest]) -> None:
-        blobs = {file.blob for file in artifact.manifest.files} | {manifest}
-        size = sum(file.size for file in artifact.manifest.files)
-        with self._db.writing():
-            if pack.places:
-                known = pack.known()
-                self._db.execute("INSERT INTO packs VALUES (?,?,?,?,?)", (pack.name, *msgspec.structs.astuple(known)))
-                if damaged:
-                    self._replace(damaged, pack.name)
-                self._db.many(
-                    "INSERT INTO blobs (digest, pack, position, size) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
-                    [(blob, pack.name, *place) for blob, place in pack.places.items()],
-                )
-            if gone := self.missing(blobs):
-                raise Refused(
-                    f"{len(gone)} stored files of {digest.short(artifact.digest)} were removed by gc meanwhile",
-                    hint="nothing was changed",
-                    next="type the command again",
-                )
-            self._db.execute(
-                "INSERT INTO artifacts (digest, manifest, files, size, uploaded) VALUES (?,?,?,?,?) "
-                "ON CONFLICT (digest) DO UPDATE SET uploaded = excluded.uploaded",
-                (artifact.digest, manifest, len(artifact.manifest.files), size, time.time()),
-            )
-            self.record_packs(artifact.digest, blobs)
-            faults.point("upload.before-commit")
-        faults.point("upload.committed")
+    def _record(self, pack: NewPack, damaged: frozenset[Digest]) -> bool:
+        """The rows of a new pack; whether any of them names it. Inside a transaction."""
+        if not pack.places:
+            return False
+        self._db.execute("INSERT INTO packs VALUES (?,?,?,?,?)", (pack.name, *msgspec.structs.astuple(pack.known())))
+        if damaged:
+            self._replace(damaged, pack.name)
+        self._db.many(
+            "INSERT INTO blobs (digest, pack, position, size) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
+            [(blob, pack.name, *place) for blob, place in pack.places.items()],
+        )
+        if self._db.one("SELECT 1 FROM blobs WHERE pack = ? LIMIT 1", (pack.name,)):
+            return True
+        self._db.execute("DELETE FROM packs WHERE name = ?", (pack.name,))
+        return False
+
+    def _name(self, artifact: Digest, manifest: Manifest, manifest_blob: Digest) -> frozenset[Digest]:
+        """The row of an artifact, if all its blobs are there; else those that are not. Inside a transaction."""
+        blobs = {file.blob for file in manifest.files} | {manifest_blob}
+        if gone := self.missing(blobs):
+            return gone
+        size = sum(file.size for file in manifest.files)
+        self._db.execute(
+            "INSERT INTO artifacts (digest, manifest, files, size, uploaded) VALUES (?,?,?,?,?) "
+            "ON CONFLICT (digest) DO UPDATE SET uploaded = excluded.uploaded",
+            (artifact, manifest_blob, len(manifest.files), size, time.time()),
+        )
+        self.record_packs(artifact, blobs)
+        return frozenset()
 
     def _replace(self, damaged: Collection[Digest], pack: str) -> None:
         """Room for the new rows. Every artifact of the old packs may now lie in the new one as well."""
@@ -301,3 +369,12 @@ class Blobs:
                         "UPDATE packs SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE name = ?",
                         (*msgspec.structs.astuple(look), pack),
                     )
+
+
+def _drain(source: Stream, blob: Digest, size: int) -> None:
+    """What is stored already is held to its name all the same."""
+    hasher, read = hashlib.sha256(), 0
+    while part := source.read(CHUNK):
+        hasher.update(part)
+        read += len(part)
+    check_arrival(source, blob, size, hasher.hexdigest(), read)

@@ -26,6 +26,13 @@ GRACE = 24 * 3600.0
 _WORTH = 0.5  # a pack is written anew once less than this part of it is alive
 
 
+_AHEAD = (
+    "FROM packs p JOIN blobs b ON b.pack = p.name "
+    "WHERE NOT EXISTS (SELECT 1 FROM artifact_packs a WHERE a.pack = p.name)"
+)
+"""Blobs that came ahead of any artifact: an upload that goes on, or never came to its end."""
+
+
 class Swept(Model):
     """What gc removed, or would remove."""
 
@@ -143,10 +150,11 @@ def _unreached(database: Database, blobs: Blobs, grace: float, progress: Progres
             (since,),
         )
     ]
-    if not artifacts:
+    if not artifacts and not database.one(f"SELECT 1 {_AHEAD} AND p.mtime_ns < ? LIMIT 1", (since * 1e9,)):
         return _Doomed(artifacts=(), blobs=())
     going = set(artifacts)
-    alive: set[str] = set()
+    ahead = database.all(f"SELECT b.digest {_AHEAD} AND p.mtime_ns >= ?", (since * 1e9,))
+    alive = {name for (name,) in ahead}
     known = database.all("SELECT digest FROM artifacts")
     progress.start("reading manifests", len(known))
     for (name,) in known:

@@ -13,7 +13,7 @@ from svcctl import digest, names, wire
 from svcctl.backend.store.connection import Database, Row
 from svcctl.digest import Digest
 from svcctl.errors import Damage
-from svcctl.model import Change, EnvironmentId, Half, Record, Settings, Version
+from svcctl.model import Change, EnvironmentId, Half, Record, Settings, Token, Version
 from svcctl.rules.state import Bound, Identity, Place
 
 VERSION_COLUMNS = (
@@ -171,6 +171,11 @@ class Ledger:
             (at, project),
         )
         return [place for (id,) in rows if (place := self.place(id))]
+
+    def tokens(self) -> Iterable[Token]:
+        from svcctl.backend.store import access  # which reads of history have no use for
+
+        return access.tokens(self._db)
 
     # ---- rows to values
 

@@ -95,6 +95,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             artifact TEXT NOT NULL, pack TEXT NOT NULL, PRIMARY KEY (artifact, pack)
         )""",
     ),
+    (
+        # `made` and `revoked` are changes.
+        """CREATE TABLE tokens (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, made INTEGER NOT NULL, revoked INTEGER,
+            grant_body BLOB NOT NULL
+        )""",
+        "CREATE UNIQUE INDEX tokens_in_force ON tokens (name) WHERE revoked IS NULL",
+        "CREATE TABLE token_uses (token TEXT PRIMARY KEY, at TEXT NOT NULL)",
+        "CREATE TABLE refusals (number INTEGER PRIMARY KEY, body BLOB NOT NULL)",
+    ),
 )
 
 

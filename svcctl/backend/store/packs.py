@@ -71,12 +71,7 @@ class NewPack:
             target.write(part)
             copied += len(part)
             progress.advance(len(part))
-        if copied != size or hasher.hexdigest() != blob:
-            name = getattr(source, "name", None)
-            raise Refused(
-                f"{name or 'a file'} changed while it was being read",
-                hint="nothing was changed; type the command again",
-            )
+        check_arrival(source, blob, size, hasher.hexdigest(), copied)
         self._placed(blob, size)
 
     def _placed(self, blob: Digest, size: int) -> None:
@@ -114,6 +109,15 @@ class NewPack:
             stream, self._stream = self._stream, None
             # What could not be written stays in the buffer of a full disk; the file is gone already.
             stream.raw.close() if hasattr(stream, "raw") else stream.close()
+
+
+def check_arrival(source: Stream, blob: Digest, size: int, found: str, copied: int) -> None:
+    if copied != size or found != blob:
+        name = getattr(source, "name", None)
+        raise Refused(
+            f"{name or 'a file'} changed while it was being read",
+            hint="nothing was changed; type the command again",
+        )
 
 
 class Part:

@@ -76,7 +76,7 @@ class Pages:
 
     def _of_one(self, id: EnvironmentId, filter: Filter, limit: int, cursor: str | None) -> History:
         """One environment's chain, by number: an index range, however long the store's history."""
-        below = _read_cursor(cursor) if cursor else None
+        below = read_cursor(cursor) if cursor else None
         versions: list[Version] = []
         more = False
         top = below
@@ -97,7 +97,7 @@ class Pages:
                     break
                 versions.append(version)
             top = batch[-1][1]
-        after = _write_cursor(versions[-1].number) if more and versions else None
+        after = write_cursor(versions[-1].number) if more and versions else None
         lowest = (versions[-1].change or 0) if after else 0
         events = self._events(
             "r.environment = ? AND r.change >= ? AND r.change < ?", id, lowest, self._until(id, below)
@@ -115,7 +115,7 @@ class Pages:
         self, project: str, ids: list[EnvironmentId] | None, filter: Filter, limit: int, cursor: str | None
     ) -> History:
         """Change by change, newest first; one change's rows stay together, so a page may be longer than `limit`."""
-        below = _read_cursor(cursor) if cursor else 1 << 62
+        below = read_cursor(cursor) if cursor else 1 << 62
         versions: list[Version] = []
         events: list[Event] = []
         last: int | None = None
@@ -123,7 +123,7 @@ class Pages:
             if len(versions) >= limit:
                 return History(
                     versions=tuple(versions),
-                    next=_write_cursor(last or 0) if last else None,
+                    next=write_cursor(last or 0) if last else None,
                     events=tuple(events),
                 )
             rows = self._db.all(
@@ -143,8 +143,8 @@ class Pages:
 
     def _changes_below(self, project: str, below: int, filter: Filter) -> Iterator[int]:
         while rows := self._db.all(
-            # A service taken over from another project brings its changes along.
-            "SELECT number, at, actor FROM changes c WHERE number < ? AND (project = ? OR EXISTS "
+            # A service taken over from another project brings its changes along; those of the store concern all.
+            "SELECT number, at, actor FROM changes c WHERE number < ? AND (project IN (?, '') OR EXISTS "
             "(SELECT 1 FROM records r JOIN environments e ON e.id = r.environment "
             "JOIN services s ON s.name = e.service WHERE r.change = c.number AND s.project = ?)) "
             "ORDER BY number DESC LIMIT ?",
@@ -178,13 +178,13 @@ class Pages:
 
     def changes(self, project: str, filter: Filter, limit: int, cursor: str | None) -> Changes:
         found: list[Change] = []
-        for number in self._changes_below(project, _read_cursor(cursor) if cursor else 1 << 62, filter):
+        for number in self._changes_below(project, read_cursor(cursor) if cursor else 1 << 62, filter):
             row = self._db.one("SELECT number, digest, body FROM changes WHERE number = ?", (number,))
             change = self._change(row) if row else None
             if change is None or not _is_of_commit(change, filter):
                 continue
             if len(found) == limit:
-                return Changes(changes=tuple(found), next=_write_cursor(found[-1].number or 0))
+                return Changes(changes=tuple(found), next=write_cursor(found[-1].number or 0))
             found.append(change)
         return Changes(changes=tuple(found))
 
@@ -241,11 +241,11 @@ def _is_actor(actor: str, filter: Filter) -> bool:
     return filter.actor is None or filter.actor.casefold() in actor.casefold()
 
 
-def _write_cursor(position: int) -> str:
+def write_cursor(position: int) -> str:
     return base64.urlsafe_b64encode(f"1:{position}".encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> int:
+def read_cursor(cursor: str) -> int:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):

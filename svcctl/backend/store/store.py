@@ -7,7 +7,7 @@ transaction sees, the plan is written, committed. Child processes, hashing and n
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
-from svcctl import faults, rules
-from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Stored, Stream
+from svcctl import ages, faults, rules
+from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.backend.store import lock, migrations
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.connection import Database
@@ -25,16 +25,19 @@ from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.pages import Pages
 from svcctl.backend.store.reads import Reads
 from svcctl.digest import Digest
-from svcctl.errors import Damage, NotFound, Unreachable
+from svcctl.errors import Damage, Forbidden, NotFound, Unreachable
 from svcctl.model import (
     Change,
     Deployment,
     Environment,
     EnvironmentId,
+    Grant,
     Manifest,
+    Refusal,
     Sealed,
     Service,
     Settings,
+    Token,
     Version,
 )
 from svcctl.progress import SILENT, Progress
@@ -222,6 +225,36 @@ class Store:
             with self.database.reading():
                 return read()
 
+    def tokens(self) -> tuple[Token, ...]:
+        from svcctl.backend.store import access
+
+        with self.database.reading():
+            return tuple(access.tokens(self.database))
+
+    def refusals(self, *, limit: int, cursor: str | None = None) -> Refusals:
+        from svcctl.backend.store import access
+
+        with self.database.reading():
+            return access.refusals(self.database, limit, cursor)
+
+    # ---- whom it acts for
+
+    def token(self, hash: Digest) -> Token | None:
+        from svcctl.backend.store import access
+
+        with self.database.reading():
+            return access.by_hash(self.database, hash)
+
+    def used(self, token: str) -> None:
+        from svcctl.backend.store import access
+
+        access.record_use(self.database, token, ages.timestamp(self._clock()))
+
+    def refused(self, refusal: Refusal) -> None:
+        from svcctl.backend.store import access
+
+        access.record_refusal(self.database, replace(refusal, at=ages.timestamp(self._clock())))
+
     # ---- running
 
     def follow(self, after: int) -> Followed:
@@ -235,20 +268,41 @@ class Store:
 
     def plan(self, command: "Command") -> Plan:
         with self.database.reading():
-            return rules.plan(Ledger(self.database), command, self._clock(), self._actor())
+            return self._plan(Ledger(self.database), command, self._actor(), None)
+
+    def plan_for(self, grant: Grant, command: "Command") -> Plan:
+        with self.database.reading():
+            return self._plan(Ledger(self.database), command, grant.name, grant)
+
+    def _plan(self, ledger: Ledger, command: "Command", actor: str, grant: Grant | None) -> Plan:
+        if grant is None:
+            return rules.plan(ledger, command, self._clock(), actor)
+        from svcctl.rules import access
+
+        if refusal := access.may_send(grant, command):
+            raise Forbidden(refusal)
+        plan = rules.plan(ledger, command, self._clock(), actor)
+        if refusal := access.may_carry_out(grant, command, plan, ledger):
+            raise Forbidden(refusal)
+        return plan
 
     def apply(self, command: "Command") -> Change:
-        actor = self._actor()
+        return self._apply_until_proved(command, self._actor(), None)
+
+    def apply_for(self, grant: Grant, command: "Command") -> Change:
+        return self._apply_until_proved(command, grant.name, grant)
+
+    def _apply_until_proved(self, command: "Command", actor: str, grant: Grant | None) -> Change:
         # Kept, for a pack with a damaged neighbour stays suspect after what is wanted of it was proved.
         proved: set[Digest] = set()
         while True:
             try:
-                return self._apply(command, actor, proved)
+                return self._apply(command, actor, grant, proved)
             except _Suspect as suspect:
                 self.blobs.prove(suspect.artifact)
                 proved.add(suspect.artifact)
 
-    def _apply(self, command: "Command", actor: str, proved: Collection[Digest]) -> Change:
+    def _apply(self, command: "Command", actor: str, grant: Grant | None, proved: Collection[Digest]) -> Change:
         from svcctl.backend.store import writing
 
         with self.database.writing():
@@ -258,7 +312,7 @@ class Store:
                 assert done is not None  # the row was there in this transaction  # noqa: S101
                 return done
             ledger = Ledger(self.database)
-            plan = rules.plan(ledger, command, self._clock(), actor)
+            plan = self._plan(ledger, command, actor, grant)
             faults.point("apply.planned")
             if not plan.steps:
                 return Change(kind=plan.kind, actor=actor, notes=plan.notes)
@@ -277,6 +331,12 @@ class Store:
 
     def upload(self, artifact: Artifact, progress: Progress = SILENT) -> Stored:
         return self.blobs.upload(artifact, progress)
+
+    def store_blobs(self, blobs: Iterable[tuple[Digest, int, Stream]]) -> Stored:
+        return self.blobs.store(blobs)
+
+    def register(self, content: bytes) -> frozenset[Digest]:
+        return self.blobs.register(content)
 
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         return self.vault.seal(service, environment, name, value)

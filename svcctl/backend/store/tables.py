@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from svcctl import wire
 from svcctl.backend.store.connection import Database, Row
-from svcctl.model import Domain, Entry, EnvironmentId, Owned
+from svcctl.model import Domain, Entry, EnvironmentId, Owned, TokenCreated, TokenRevoked
 from svcctl.rules import replay
 from svcctl.rules.state import Identity
 
@@ -24,8 +24,9 @@ class Replayed:
         self.tags: dict[str, int] = {}
         self.owners: dict[str, str | None] = {}
         self.domains: dict[str, str] = {}
+        self.tokens: dict[str, Row] = {}
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: Entry, change: int) -> None:
         self.identity = replay.after(self.identity, entry, self.id)
         self.tags = replay.tags_after(self.tags, entry)
         match entry:
@@ -33,6 +34,11 @@ class Replayed:
                 self.owners[service] = project
             case Domain(project=project, domain=domain):
                 self.domains[project] = domain
+            case TokenCreated(id=token, hash=hash, grant=grant):
+                self.tokens[token] = (grant.name, hash, change, None, wire.canonical(grant))
+            case TokenRevoked(id=token) if token in self.tokens:
+                name, hash, made, _, grant_body = self.tokens[token]
+                self.tokens[token] = (name, hash, made, change, grant_body)
             case _:
                 pass
 
@@ -73,6 +79,12 @@ def altered_store(database: Database, chain: Replayed) -> Iterator[str]:
         yield "the table of services was altered: the records say otherwise of their projects"
     if dict(database.all("SELECT name, domain FROM projects")) != chain.domains:
         yield "the table of projects was altered: the records say otherwise of their domains"
+    found = {
+        id: tuple(row) for id, *row in database.all("SELECT id, name, hash, made, revoked, grant_body FROM tokens")
+    }
+    for id in sorted(found.keys() | chain.tokens.keys()):
+        if found.get(id) != chain.tokens.get(id):
+            yield f"token {id}: its row was altered, inserted or removed: the records say otherwise"
 
 
 def _expected(identity: Identity, tags: dict[str, int]) -> _Facts:

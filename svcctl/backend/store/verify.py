@@ -176,6 +176,8 @@ class Verifier:
         yield from tables.altered(self._db, self._sound)
         if STORE_CHAIN in self._sound:
             yield from tables.altered_store(self._db, self._sound[STORE_CHAIN])
+        elif not self._db.one("SELECT 1 FROM records WHERE environment = ?", (STORE_CHAIN,)):
+            yield from tables.altered_store(self._db, tables.Replayed(STORE_CHAIN))
 
     # ---- blobs
 
@@ -257,7 +259,7 @@ class _Chain:
         if record is None:
             yield f"{where}: was altered: its bytes do not match its digest"
         else:
-            self.replayed.add(record.entry)
+            self.replayed.add(record.entry, change)
             yield from self._bad_record(where, record, change)
             if isinstance(record.entry, Version):
                 yield from self._bad_version(where, record.entry, row)

@@ -25,6 +25,8 @@ from svcctl.model import (
     Record,
     Renamed,
     Tagged,
+    TokenCreated,
+    TokenRevoked,
     Version,
 )
 from svcctl.rules.state import Identity, Plan, Step
@@ -65,7 +67,7 @@ def write(database: Database, ledger: Ledger, plan: Plan, id: str, project: str,
     versions = _records(database, ledger, plan, number, name, chains)
     _environments(database, ledger, plan.after, number, chains)
     for step in plan.steps:
-        _settle(database, step)
+        _settle(database, step, number)
     faults.point("apply.written")
     return replace(change, number=number, versions=tuple(sorted(versions, key=lambda version: version.ref)))
 
@@ -199,7 +201,7 @@ def _bindings(database: Database, before: Identity | None, after: Identity) -> N
     )
 
 
-def _settle(database: Database, step: Step) -> None:
+def _settle(database: Database, step: Step, change: int) -> None:
     """What a record other than a version leads to, beside its environment's row."""
     id = step.environment
     match step.entry:
@@ -232,5 +234,12 @@ def _settle(database: Database, step: Step) -> None:
         case Deleted():
             database.execute("DELETE FROM tags WHERE environment = ?", (id,))
             database.execute("DELETE FROM secrets WHERE environment = ?", (id,))
+        case TokenCreated(id=token, hash=hash, grant=grant):
+            database.execute(
+                "INSERT INTO tokens (id, name, hash, made, grant_body) VALUES (?,?,?,?,?)",
+                (token, grant.name, hash, change, wire.canonical(grant)),
+            )
+        case TokenRevoked(id=token):
+            database.execute("UPDATE tokens SET revoked = ? WHERE id = ?", (change, token))
         case _:
             pass
