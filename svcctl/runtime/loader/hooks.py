@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder
 from threading import RLock
 from types import FrameType, FunctionType, ModuleType
@@ -203,14 +203,11 @@ class Process:
 
     # ---- svcctl's own
 
-    @contextmanager
-    def for_own(self, name: str) -> Iterator[None]:
+    def for_own(self, name: str) -> AbstractContextManager[None]:
         top = name.partition(".")[0]
         if top in STANDARD or (top in sys.modules and top not in self.shared):
-            yield
-            return
-        with self.own_packages():
-            yield
+            return _AS_IT_IS
+        return self.own_packages()
 
     @contextmanager
     def own_packages(self) -> Iterator[None]:
@@ -238,6 +235,7 @@ class Process:
 
 
 _UNKNOWN: Any = object()
+_AS_IT_IS = nullcontext()
 
 
 def _asker(globals: Mapping[str, Any] | None) -> Any:
