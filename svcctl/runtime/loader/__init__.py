@@ -15,7 +15,7 @@ service's, and svcctl's is put back while code of svcctl's imports.
 
 Before a module runs, compiled or from cached byte code, its source is hashed and compared with the manifest (`source`).
 
-What it costs: a folder is listed once; an import statement takes some 0.4 us more, also where the module is there already.
+What it costs: a folder is listed once; each import statement takes some 0.4 us more whenever it runs.
 """
 
 import os
