@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -70,10 +71,23 @@ def serving(folder: Path, *arguments: str) -> Iterator[Plane]:
     """`svcctl serve`, or other arguments that serve, from its announcement on."""
     command = [SVCCTL, *(arguments or ("serve",)), "--port", "0", "--json"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, env=_environ(folder))
+    rest = threading.Thread(target=_read_on, args=(process,))
     try:
-        yield Plane(process, _announced(process))
+        port = _announced(process)
+        rest.start()
+        yield Plane(process, port)
     finally:
         end(process)
+        if rest.ident is not None:
+            rest.join()
+
+
+def _read_on(process: subprocess.Popen[bytes]) -> None:
+    """Who logs into a full pipe waits."""
+    assert process.stdout is not None
+    with process.stdout as lines:
+        for _ in lines:
+            pass
 
 
 def _announced(process: subprocess.Popen[bytes]) -> int:
@@ -113,8 +127,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def free_port() -> int:
