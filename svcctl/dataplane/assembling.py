@@ -1,16 +1,18 @@
 """From an environment to what a worker is told: its deployment, each version's files, settings and secrets."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from msgspec.structs import replace
 
+from svcctl.bundle.target import platform_name
 from svcctl.dataplane.landscape import Landscape
 from svcctl.digest import Digest
-from svcctl.errors import SvcctlError
+from svcctl.errors import Refused
 from svcctl.model import Binding, EnvironmentId, Manifest, Node, Settings, Version
-from svcctl.rules import closure
+from svcctl.rules import closure, vendored
 from svcctl.rules.state import Place
 from svcctl.runtime.assembly import (
     Assembly,
@@ -51,19 +53,25 @@ Elsewhere = Mapping[str, Callable[[Node], Part]]
 def assemble(
     landscape: Landscape, place: Place, unpack: Unpack, reveal: Reveal, elsewhere: Elsewhere | None = None
 ) -> Assembly:
-    """Raises NotLive; and Damage, Unreachable as `unpack` and `reveal` do."""
+    """Raises NotLive where the ledger says that it must not run; Refused where this machine can't run it; and Damage,
+    Refused and Unreachable as `unpack` and `reveal` do: what runs before may go on."""
     deployment = landscape.deployment(place)
     elsewhere = elsewhere or {}
     if place.ref not in elsewhere:
         _refuse_lifeless(place)
     parts = []
+    manifests: dict[str, Manifest] = {}
     for node in deployment.nodes:
         if node.ref in elsewhere:
             parts.append(elsewhere[node.ref](node))
             continue
         reached = landscape.by_id(node.environment)
         if reached and reached.head and reached.head.code and reached.settings:
-            parts.append(_part(landscape, reached, reached.head, reached.settings, node, unpack, reveal))
+            files = unpack(reached.head.code.digest)
+            manifests[reached.ref] = files.manifest
+            parts.append(_part(landscape, reached, reached.head, reached.settings, node, files, reveal))
+    _refuse_misfits(manifests)
+    _refuse_misfits({part.place: unpack(part.code).manifest for part in parts if part.code})
     living = {part.place for part in parts}
     return Assembly(parts=tuple(_without_dangling(part, living) for part in parts))
 
@@ -79,24 +87,57 @@ def _refuse_lifeless(place: Place) -> None:
         raise NotLive(f"{place.ref} is not live: it lacks {', '.join(lacking)}")
 
 
+def _refuse_misfits(manifests: Mapping[str, Manifest]) -> None:
+    """What was deployed for another Python or platform, and what can't share a process: the deploy looked at the same,
+    but on another machine, or at another set of services."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for ref, manifest in manifests.items():
+        if manifest.python is not None and manifest.python != own:
+            raise Refused(f"{ref} was deployed for Python {manifest.python}, and svcctl runs with {own} here")
+        if manifest.platform is not None and manifest.platform != platform_name():
+            raise Refused(
+                f"{ref} has compiled parts for {manifest.platform}, and this machine is {platform_name()}: "
+                "deploy it from such a machine"
+            )
+    if found := vendored.conflicts(manifests):
+        raise Refused("; ".join(found))
+
+
+def _refuse_misfits(manifests: Mapping[str, Manifest]) -> None:
+    """Deploy refuses what can't share a process. A promote may bring it together, and another machine may not fit."""
+    for place, manifest in manifests.items():
+        if wrong := _misfit(manifest):
+            raise NotLive(f"{place} is not live: {wrong}")
+    if found := vendored.conflicts(manifests):
+        raise NotLive(f"{next(iter(manifests))} is not live: {'; '.join(found)}")
+
+
+def _misfit(manifest: Manifest) -> str | None:
+    """Pure Python runs on later versions than its own; what is compiled, on its own alone."""
+    here = sys.version_info[:2]
+    wanted = tuple(map(int, manifest.python.split(".")[:2])) if manifest.python else here
+    if wanted > here or (manifest.platform and wanted != here):
+        return f"it is for Python {manifest.python}, and svcctl runs on {here[0]}.{here[1]} here"
+    if manifest.platform and manifest.platform != platform_name():
+        return f"it is for {manifest.platform}, and this is {platform_name()}"
+    return None
+
+
 def _part(
     landscape: Landscape,
     place: Place,
     head: Version,
     settings: Settings,
     node: Node,
-    unpack: Unpack,
+    files: Unpacked,
     reveal: Reveal,
 ) -> Part:
-    if head.code is None:  # the caller looked
-        raise NotLive(f"{place.ref} has no code")
-    files = unpack(head.code.digest)
     return Part(
         place=place.ref,
         version=head.number,
         folder=str(files.folder),
         main=files.manifest.main,
-        code=head.code.digest,
+        code=head.code.digest if head.code else None,
         manifest=str(files.manifest_file),
         vars=settings.vars,
         secrets=_secrets(place, settings, reveal),
@@ -110,13 +151,15 @@ def _part(
 def _secrets(place: Place, settings: Settings, reveal: Reveal) -> Secrets:
     if not settings.secrets:
         return Secrets()
+    revealed = reveal(place.identity.id, settings.secrets)
+    return Secrets(values={name: _text(place, name, value) for name, value in revealed.items()})
+
+
+def _text(place: Place, name: str, value: SecretValue) -> str:
     try:
-        revealed = reveal(place.identity.id, settings.secrets)
-        return Secrets(values={name: value.reveal().decode() for name, value in revealed.items()})
+        return value.reveal().decode()
     except UnicodeDecodeError as error:
-        raise NotLive(f"{place.ref} is not live: a secret of it is no UTF-8 text") from error
-    except SvcctlError as error:
-        raise NotLive(f"{place.ref} is not live: {error.message}") from error
+        raise Refused(f"secret {name} of {place.ref} is no UTF-8 text") from error
 
 
 def _reach(
