@@ -86,7 +86,11 @@ def ledger(context: Context, plane: Plane, cache: Path | None) -> LedgerSource:
         assert isinstance(backend, Store)  # noqa: S101 - of `open`
         backend.close()
 
-    return LedgerSource(open, close, Cache(cache or cache_folder(folder)), plane.say)
+    def standing() -> object:
+        found = (folder / "ledger.db").stat()
+        return found.st_dev, found.st_ino
+
+    return LedgerSource(open, close, standing, Cache(cache or cache_folder(folder)), plane.say)
 
 
 def cache_folder(store: Path) -> Path:

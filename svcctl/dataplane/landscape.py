@@ -19,9 +19,9 @@ class Landscape:
         self._chosen: dict[EnvironmentId, Place] = {}
         self._standing: dict[str, Place] = {}
 
-    def take(self, followed: Followed) -> None:
-        """Another store's news replace everything."""
-        if followed.store != self.store:
+    def take(self, followed: Followed, *, whole: bool = False) -> None:
+        """Another store's news replace everything, and so do those that are `whole`."""
+        if whole or followed.store != self.store:
             self._places.clear()
             self._by_name.clear()
             self.store = followed.store

@@ -1,60 +1,82 @@
 """Deployments from a backend's ledger, followed change by change; from the cache while the backend is gone.
 
-Two threads work for the router's loop. The *follower* waits for change numbers on a connection of its own and does
-nothing else. The *reader* answers everything: what changed, artifacts, secrets; being one, it needs no lock.
+Two threads work for the router's loop. The *follower* waits for changes. The *reader* answers everything: what changed,
+artifacts, secrets; being one, it needs no lock. What every head needs is fetched before anybody asks for it, a piece at
+a time, so that a request waits for one piece at most; so all that was live is served without the backend too.
 """
 
 import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from svcctl import digest
-from svcctl.backend.base import Backend
+import msgspec
+
+from svcctl.backend.base import Backend, Followed
 from svcctl.dataplane.assembling import NotLive, assemble
-from svcctl.dataplane.cache import Cache, Files, without_backend
+from svcctl.dataplane.cache import Cache, Files
+from svcctl.dataplane.follower import Close, Follower, Open, Standing
 from svcctl.dataplane.landscape import Landscape
+from svcctl.dataplane.logbook import Level
 from svcctl.dataplane.output import Say
+from svcctl.dataplane.router import Changed
 from svcctl.digest import Digest
-from svcctl.errors import SvcctlError, Unreachable
+from svcctl.errors import NotFound, SvcctlError, Unreachable
 from svcctl.model import Environment, EnvironmentId
 from svcctl.rules.reading import described
+from svcctl.rules.state import Place
 from svcctl.runtime.assembly import Assembly
 from svcctl.sealing import SecretValue
 
 T = TypeVar("T")
-_WAIT = 1.0
-_AGAIN = 0.5
-"""Seconds between two tries to reach a backend that is gone."""
-
-Open = Callable[[], Backend]
+_SWEEP = 3_600.0
+_ENDING = 5.0
 
 
 class LedgerSource:
-    """A Source (router). `open` is called in the thread that uses what it opens. `close` ends a backend."""
+    """A Source (router). `open` is called in the thread that uses what it opens; `close` ends a backend."""
 
-    def __init__(self, open: Open, close: Callable[[Backend], None], cache: Cache, say: Say) -> None:
+    def __init__(self, open: Open, close: Close, standing: Standing, cache: Cache, say: Say) -> None:
         self.landscape = Landscape()
         self.reachable = True
         self._open = open
         self._close = close
+        self._standing = standing
         self._cache = cache
         self._say = say
         self._backend: Backend | None = None
+        self._stands: object = None
         self._reader = ThreadPoolExecutor(1, "reader")
-        self._ending = threading.Event()
-        self._follower: threading.Thread | None = None
         self._addresses: list[tuple[str, str]] = []
+        self._news = asyncio.Event()
+        self._anew = False
+        self._knew = False
+        """Whether there was a store before."""
+        self._follower: Follower | None = None
+        self._keeping_up: asyncio.Task[None] | None = None
+        self._fetched: set[tuple[EnvironmentId, int]] = set()
+        self._complaints: dict[str, str] = {}
+        self._swept_at = 0.0
 
-    async def start(self, changed: Callable[[], Awaitable[None]]) -> None:
+    async def start(self, changed: Changed) -> None:
         """Knows what there is when it returns; from then on calls `changed` after each change."""
-        await self._read(self._take)
-        loop = asyncio.get_running_loop()
-        self._follower = threading.Thread(target=self._follow, args=(loop, changed), name="follower", daemon=True)
+        self._loop = asyncio.get_running_loop()
+        await self._read(partial(self._take, anew=False))
+        self._follower = Follower(
+            self._open,
+            self._close,
+            self._standing,
+            lambda anew: self._call(self._heard, anew),
+            lambda error: self._call(self._heard_lost, error),
+            seen=self.landscape.number,
+            stands=self._stands if self.reachable else None,
+        )
         self._follower.start()
-        self._fetching = loop.create_task(self._fetch_ahead())
+        self._news.set()
+        self._keeping_up = self._loop.create_task(self._keep_up(changed))
 
     def environments(self) -> list[Environment]:
         """As the landscape has them, by service and name."""
@@ -64,45 +86,140 @@ class LedgerSource:
         return self._addresses
 
     async def assemble(self, key: str) -> Assembly:
-        return await self._read(lambda: self._assembled(EnvironmentId(key)))
+        return await self._read(partial(self._assembled, EnvironmentId(key)))
 
     async def close(self) -> None:
-        self._ending.set()
-        self._fetching.cancel()
-        await self._read(self._let_go)
-        self._reader.shutdown(wait=False)
+        if self._follower is not None:
+            self._follower.end()
+        if self._keeping_up is not None:
+            self._keeping_up.cancel()
+        with suppress(TimeoutError):  # where the reader hangs in a file system that does
+            async with asyncio.timeout(_ENDING):
+                await self._read(self._let_go)
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    # ---- following, on the loop
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        """From another thread, which may be at it when the loop is not there any more."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _heard(self, anew: bool) -> None:
+        self._anew = self._anew or anew
+        self._news.set()
+
+    def _heard_lost(self, error: SvcctlError) -> None:
+        self._reader.submit(self._lost, error)
+
+    async def _keep_up(self, changed: Changed) -> None:
+        """Changes that come together are taken together."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            anew, self._anew = self._anew, False
+            try:
+                await self._read(partial(self._take, anew=anew))
+                await changed()
+                await self._fetch_ahead()
+            except Exception as error:  # noqa: BLE001 - a bug in one change must not hide all that follow
+                self._say("error", f"a bug in svcctl: {type(error).__name__}: {error}")
+
+    async def _fetch_ahead(self) -> None:
+        for place in list(self.landscape.living()):
+            if self._news.is_set():
+                return
+            if place.head is not None and (place.identity.id, place.head.number) not in self._fetched:
+                await self._read(partial(self._fetch, place))
+        if time.monotonic() - self._swept_at > _SWEEP:
+            self._swept_at = time.monotonic()
+            await self._read(self._sweep)
+
+    async def _read(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._reader, work)
 
     # ---- in the reader's thread
 
-    def _take(self) -> None:
+    def _take(self, *, anew: bool) -> None:
         """News from the backend; without one, what was kept of it."""
+        if anew:
+            self._let_go()
         try:
             backend = self._reached()
-            followed = backend.follow(self.landscape.number)
-            if followed.store != self.landscape.store and self.landscape.number:
-                followed = backend.follow(0)
-        except SvcctlError as error:
-            self._lost(error)
+            self._learn(backend, anew=anew)
+        except (SvcctlError, msgspec.MsgspecError) as error:
+            self._doubt(error)
             if not self.landscape.store and (kept := self._cache.kept()):
                 self.landscape.take(kept)
         else:
-            if not self.reachable:
-                self._say("info", "the store is reachable again")
-            self.reachable = True
-            self.landscape.take(followed)
-            self._cache.keep(self.landscape.everything())
+            self._found()
         self._addresses = list(self.landscape.addresses())
+
+    def _learn(self, backend: Backend, *, anew: bool) -> None:
+        """Another store's numbers mean nothing here, nor do those of one that was set back."""
+        followed = backend.follow(0 if anew else self.landscape.number)
+        whole = anew or not self.landscape.store
+        if not whole and (followed.store != self.landscape.store or followed.number < self.landscape.number):
+            followed, whole = backend.follow(0), True
+        if followed.store != self.landscape.store:
+            self._fetched.clear()
+        was = self.landscape.number
+        self.landscape.take(followed, whole=whole)
+        if whole or followed.number != was:
+            self._keep(followed, whole=whole)
+
+    def _keep(self, followed: Followed, *, whole: bool) -> None:
+        try:
+            self._cache.keep(self.landscape.everything())
+            if whole or any(place.identity.deleted for place in followed.places):
+                self._cache.forget([place.identity.id for place in self.landscape.living()])
+        except OSError as error:
+            text = f"the cache can't be written: {error.strerror}"
+            self._complain("cache", f"{text}; a restart without the store would serve what was kept before")
+        else:
+            self._complaints.pop("cache", None)
 
     def _reached(self) -> Backend:
         if self._backend is None:
+            try:
+                self._stands = self._standing()
+            except OSError:
+                self._stands = None  # `open` says it better
             self._backend = self._open()
         return self._backend
 
-    def _lost(self, error: SvcctlError) -> None:
-        if self.reachable:
-            self._say("error", without_backend(error))
-        self.reachable = False
+    def _found(self) -> None:
+        self._complaints.pop("store", None)
+        if not self.reachable:
+            self.reachable = True
+            if self._knew:
+                self._tell("info", "the store is there again")
+        self._knew = True
+
+    def _doubt(self, error: Exception) -> None:
+        self._lost(error)
+        if self._follower is not None:
+            self._follower.doubt()
+
+    def _lost(self, error: Exception) -> None:
         self._let_go()
+        self.reachable = False
+        text = error.message if isinstance(error, SvcctlError) else f"it can't be understood: {error}"
+        if isinstance(error, NotFound) and not self.landscape.store and self._cache.kept() is None:
+            self._complain("store", "nothing was deployed yet; what is deployed is served at once", "info")
+        else:
+            self._knew = True
+            self._complain("store", f"the store can't be read ({text}); what was last seen of it is served")
+
+    def _complain(self, about: str, text: str, level: Level = "error") -> None:
+        """Once, until it is mended."""
+        if about not in self._complaints:
+            self._complaints[about] = text
+            self._tell(level, text)
+
+    def _tell(self, level: Level, text: str) -> None:
+        """The log is written by the loop's thread alone."""
+        self._call(self._say, level, text)
 
     def _let_go(self) -> None:
         if self._backend is not None:
@@ -118,7 +235,7 @@ class LedgerSource:
     def _files(self, code: Digest) -> Files:
         return self._asking(lambda backend: self._cache.files(code, backend))
 
-    def _reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> dict[str, SecretValue]:
+    def _reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> Mapping[str, SecretValue]:
         return self._asking(lambda backend: self._cache.reveal(environment, secrets, backend))
 
     def _asking(self, ask: Callable[[Backend | None], T]) -> T:
@@ -126,47 +243,36 @@ class LedgerSource:
         try:
             return ask(self._reached() if self.reachable else None)
         except Unreachable as error:
-            self._lost(error)
+            self._doubt(error)
             return ask(None)
 
-    async def _fetch_ahead(self) -> None:
-        """One artifact at a time, so that a request that waits for another one waits for one at most."""
-        done: set[Digest] = set()
-        while True:
-            heads = [place.head for place in list(self.landscape.living())]
-            for code in dict.fromkeys(head.code.digest for head in heads if head and head.code):
-                if code not in done:
-                    done.add(code)
-                    try:
-                        await self._read(partial(self._files, code))
-                    except (SvcctlError, OSError) as error:
-                        self._say("error", f"artifact {digest.short(code)}: {error}")
-            await asyncio.sleep(_AGAIN)
+    # ---- ahead of requests
 
-    async def _read(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+    def _fetch(self, place: Place) -> None:
+        head, about = place.head, f"{place.ref}"
+        if head is None:
+            return
+        try:
+            if head.code is not None:
+                self._files(head.code.digest)
+            self._reveal(place.identity.id, place.settings.secrets if place.settings else {})
+        except (SvcctlError, OSError) as error:
+            if self.reachable:
+                text = error.message if isinstance(error, SvcctlError) else str(error)
+                self._complain(about, f"{head.ref} can't be fetched: {text}")
+            return
+        self._complaints.pop(about, None)
+        self._fetched.add((place.identity.id, head.number))
 
-    # ---- in the follower's thread
+    def _sweep(self) -> None:
+        try:
+            self._cache.sweep(set(self._needed()))
+        except OSError as error:
+            self._complain("sweep", f"the cache can't be swept: {error.strerror}")
+        heads = {(place.identity.id, place.head.number) for place in self.landscape.living() if place.head}
+        self._fetched &= heads
 
-    def _follow(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], Awaitable[None]]) -> None:
-        backend: Backend | None = None
-        seen = self.landscape.number
-        while not self._ending.is_set():
-            try:
-                backend = backend or self._open()
-                number = backend.wait(seen, _WAIT)
-            except SvcctlError:
-                if backend is not None:
-                    self._close(backend)
-                backend, seen = None, -1  # whatever comes back may be another store
-                self._ending.wait(_AGAIN)
-                number = -1
-            if number != seen and not self._ending.is_set():
-                seen = number
-                asyncio.run_coroutine_threadsafe(self._tell(changed), loop)
-        if backend is not None:
-            self._close(backend)
-
-    async def _tell(self, changed: Callable[[], Awaitable[None]]) -> None:
-        await self._read(self._take)
-        await changed()
+    def _needed(self) -> Iterator[Digest]:
+        for place in self.landscape.living():
+            if place.head and place.head.code:
+                yield place.head.code.digest
