@@ -12,6 +12,7 @@ from svcctl.dataplane.assembling import NotLive, assemble
 from svcctl.dataplane.cache import Files
 from svcctl.dataplane.landscape import Landscape
 from svcctl.digest import Digest
+from svcctl.errors import Refused
 from svcctl.model import File, Manifest
 from svcctl.runtime.assembly import Assembly, ToNothing, ToService
 
@@ -77,7 +78,7 @@ def test_what_lacks_a_secret_names_it(scene: Scene):
 def test_requirements_that_cannot_share_a_process_are_named(scene: Scene):
     scene.deploy(shop="a1", auth="b1")
     both = {"a1": vendoring("attrs", "25.1"), "b1": vendoring("attrs", "24.2")}
-    with pytest.raises(NotLive, match=r"shop/staging has attrs 25\.1, and auth/staging has 24\.2"):
+    with pytest.raises(Refused, match=r"shop/staging has attrs 25\.1, and auth/staging has 24\.2"):
         assembled(scene, "shop/staging", both)
     assert len(assembled(scene, "auth/staging", both).parts) == 1
 
@@ -87,13 +88,13 @@ def test_requirements_that_cannot_share_a_process_are_named(scene: Scene):
     [
         ({"python": "3.99"}, "for Python 3.99"),
         ({"python": "3.2", "platform": platform_name()}, "for Python 3.2"),
-        ({"platform": "plan9-pdp11"}, "for plan9-pdp11"),
+        ({"platform": "plan9-pdp11"}, "has compiled parts for plan9-pdp11"),
     ],
 )
 def test_code_for_another_machine_does_not_start_here(scene: Scene, change: dict[str, str], why: str):
     scene.deploy(shop="a1", auth="b1")
     plain = scene.backend.manifest(scene.code("shop", "a1").digest)
-    with pytest.raises(NotLive, match=why):
+    with pytest.raises(Refused, match=why):
         assembled(scene, "shop/staging", {"a1": replace(plain, **change)})
 
 

@@ -71,7 +71,6 @@ def assemble(
             manifests[reached.ref] = files.manifest
             parts.append(_part(landscape, reached, reached.head, reached.settings, node, files, reveal))
     _refuse_misfits(manifests)
-    _refuse_misfits({part.place: unpack(part.code).manifest for part in parts if part.code})
     living = {part.place for part in parts}
     return Assembly(parts=tuple(_without_dangling(part, living) for part in parts))
 
@@ -90,26 +89,11 @@ def _refuse_lifeless(place: Place) -> None:
 def _refuse_misfits(manifests: Mapping[str, Manifest]) -> None:
     """What was deployed for another Python or platform, and what can't share a process: the deploy looked at the same,
     but on another machine, or at another set of services."""
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
     for ref, manifest in manifests.items():
-        if manifest.python is not None and manifest.python != own:
-            raise Refused(f"{ref} was deployed for Python {manifest.python}, and svcctl runs with {own} here")
-        if manifest.platform is not None and manifest.platform != platform_name():
-            raise Refused(
-                f"{ref} has compiled parts for {manifest.platform}, and this machine is {platform_name()}: "
-                "deploy it from such a machine"
-            )
+        if wrong := _misfit(manifest):
+            raise Refused(f"{ref} {wrong}")
     if found := vendored.conflicts(manifests):
         raise Refused("; ".join(found))
-
-
-def _refuse_misfits(manifests: Mapping[str, Manifest]) -> None:
-    """Deploy refuses what can't share a process. A promote may bring it together, and another machine may not fit."""
-    for place, manifest in manifests.items():
-        if wrong := _misfit(manifest):
-            raise NotLive(f"{place} is not live: {wrong}")
-    if found := vendored.conflicts(manifests):
-        raise NotLive(f"{next(iter(manifests))} is not live: {'; '.join(found)}")
 
 
 def _misfit(manifest: Manifest) -> str | None:
@@ -117,9 +101,12 @@ def _misfit(manifest: Manifest) -> str | None:
     here = sys.version_info[:2]
     wanted = tuple(map(int, manifest.python.split(".")[:2])) if manifest.python else here
     if wanted > here or (manifest.platform and wanted != here):
-        return f"it is for Python {manifest.python}, and svcctl runs on {here[0]}.{here[1]} here"
+        return f"was deployed for Python {manifest.python}, and svcctl runs with {here[0]}.{here[1]} here"
     if manifest.platform and manifest.platform != platform_name():
-        return f"it is for {manifest.platform}, and this is {platform_name()}"
+        return (
+            f"has compiled parts for {manifest.platform}, and this machine is {platform_name()}: "
+            "deploy it from such a machine"
+        )
     return None
 
 
