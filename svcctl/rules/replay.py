@@ -1,6 +1,6 @@
 """From an environment's records to what it is: what `verify` holds the tables against."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 from msgspec.structs import replace
 
@@ -9,6 +9,7 @@ from svcctl.model import (
     Deleted,
     Entry,
     EnvironmentId,
+    Model,
     Protected,
     Rehosted,
     Renamed,
@@ -71,3 +72,49 @@ def tags_after(tags: dict[str, int], entry: Entry) -> dict[str, int]:
             return {}
         case _:
             return tags
+
+
+# ---- halves: `since` and `under` stand outside every digest, and follow from the records all the same
+
+
+class Laid(Model):
+    """One half of a version: the version that laid it, and the version whose half lies beneath."""
+
+    since: int
+    under: int | None = None
+
+
+class Top(Model):
+    """The half of a head, and the head's number."""
+
+    number: int
+    half: Laid
+
+
+def laid(number: int, top: Top | None, *, same: bool) -> Laid:
+    """The half of version `number`, where no roll back brought it: the head's where it is the `same`, else a new one
+    on it. `top` is None where the head had none."""
+    if top is None:
+        return Laid(since=number)
+    return top.half if same else Laid(since=number, under=top.number)
+
+
+def brought_back(wanted: Laid, top: Top | None, half_of: Callable[[int], Laid | None]) -> Laid:
+    """As `rules.rollback` lays the half of an older version: found in the present pile, what lies above comes off; else
+    it is laid on the topmost half that is older."""
+    for number, half in _pile(top, half_of):
+        if half.since == wanted.since:
+            return half
+        if half.since < wanted.since:
+            return Laid(since=wanted.since, under=number)
+    return Laid(since=wanted.since)
+
+
+def _pile(top: Top | None, half_of: Callable[[int], Laid | None]) -> Iterator[tuple[int, Laid]]:
+    number, half = (top.number, top.half) if top else (0, None)
+    while half is not None:
+        yield number, half
+        if half.under is None:
+            return
+        number = half.under
+        half = half_of(number)

@@ -10,9 +10,13 @@ is rotated. It is kept sealed under the master key, as text, by the store.
 
 To rotate: `KeyFile.stage`, re-seal everything (`Sealer.rewrap`, `rewrap_fingerprint_key`) in one transaction,
 `KeyFile.adopt`. Killed in between, `KeyFile.settle` with the key id that the ledger's fingerprint key names ends it.
+
+Between stores values travel under a third kind of key, derived from a passphrase (`passphrase_key`), in the same form
+as at rest.
 """
 
 from svcctl.sealing.keys import VARIABLE, KeyFile, MasterKey, obtain_master_key, parse_master_key, present_master_key
+from svcctl.sealing.passphrase import new_salt, passphrase_key
 from svcctl.sealing.sealer import Sealer, new_fingerprint_key, rewrap_fingerprint_key, sealed_with
 from svcctl.sealing.value import SecretValue
 
@@ -23,8 +27,10 @@ __all__ = [
     "Sealer",
     "SecretValue",
     "new_fingerprint_key",
+    "new_salt",
     "obtain_master_key",
     "parse_master_key",
+    "passphrase_key",
     "present_master_key",
     "rewrap_fingerprint_key",
     "sealed_with",
