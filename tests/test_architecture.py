@@ -18,7 +18,7 @@ ORDER = (
     ("wire",),
     ("config", "bundle", "rules", "provenance", "sealing", "tokens"),
     ("backend", "runtime"),
-    ("dataplane",),
+    ("api", "dataplane"),
     ("cli",),
 )
 HOMES = {
@@ -30,6 +30,7 @@ HOMES = {
     "pathspec": ("bundle",),
     "uv": ("bundle",),
     "sqlite3": ("backend/store/connection.py",),
+    "litestar": ("api",),
     "httpx": ("runtime/workers/outbound.py",),
     "uvicorn": ("dataplane",),
     "uvloop": ("dataplane",),

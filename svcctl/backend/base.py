@@ -236,6 +236,9 @@ class Authority(Backend, Protocol):
         Each stream is read before the next is asked for. Raises Refused where bytes do not match: then none is stored.
         Blobs of no artifact are kept from gc as an upload is."""
 
+    def blob_size(self, blob: Digest) -> int:
+        """Raises NotFound."""
+
     def register(self, content: bytes) -> frozenset[Digest]:
         """Makes an artifact of a manifest's canonical bytes, durably, if all its blobs are there and sound; else
         returns those that are not. Raises UsageError where the bytes are no manifest that could be unpacked."""

@@ -250,6 +250,12 @@ class Blobs:
         stream.seek(position)
         return Part(stream, size)
 
+    def size(self, blob: Digest) -> int:
+        place = self._place(blob)
+        if place is None:
+            raise NotFound(f"no blob {digest.short(blob)} in the store")
+        return int(place[2])
+
     def _found(self, blob: Digest) -> tuple[Row | None, str | None]:
         """Where it lies, and what is wrong with it. gc may move it between the two: then it is looked for again."""
         place = self._place(blob)

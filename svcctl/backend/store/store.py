@@ -335,6 +335,10 @@ class Store:
     def store_blobs(self, blobs: Iterable[tuple[Digest, int, Stream]]) -> Stored:
         return self.blobs.store(blobs)
 
+    def blob_size(self, blob: Digest) -> int:
+        with self.database.reading():
+            return self.blobs.size(blob)
+
     def register(self, content: bytes) -> frozenset[Digest]:
         return self.blobs.register(content)
 

@@ -1,0 +1,57 @@
+"""Routes that change something, and what leads there: plans, seals, uploads."""
+
+from collections.abc import Iterable
+
+from svcctl import digest
+from svcctl.api.guarded import Guarded
+from svcctl.api.reading import OneDigest
+from svcctl.api.route import KB, MB, Route
+from svcctl.backend.base import Stored, Stream
+from svcctl.backend.messages import FRAMES, MANIFEST, Registered, ToSeal
+from svcctl.commands import Command
+from svcctl.digest import Digest
+from svcctl.errors import Refused
+from svcctl.model import Change, Sealed
+from svcctl.rules.state import Plan
+
+SEAL = 64 * KB
+COMMAND = 10 * MB
+MANIFEST_SIZE = 64 * MB
+FRAMES_SIZE = 8 << 30
+
+
+def apply(backend: Guarded, body: Command) -> Change:
+    return backend.apply(body)
+
+
+def plan(backend: Guarded, body: Command) -> Plan:
+    return backend.plan(body)
+
+
+def seal(backend: Guarded, body: ToSeal) -> Sealed:
+    return backend.seal(body.service, body.environment, body.name, body.value)
+
+
+def missing(backend: Guarded, body: tuple[Digest, ...]) -> tuple[Digest, ...]:
+    return tuple(sorted(backend.missing(body)))
+
+
+def blobs(backend: Guarded, body: Iterable[tuple[Digest, int, Stream]]) -> Stored:
+    return backend.store_blobs(body)
+
+
+def artifact(backend: Guarded, asked: OneDigest, body: bytes) -> Registered:
+    if digest.of("artifact", body) != asked.digest:
+        raise Refused("the manifest does not match its digest", hint="nothing was stored")
+    return Registered(missing=tuple(sorted(backend.register(body))))
+
+
+ROUTES = (
+    Route("POST", "/v1/changes", "Carry a command out; done before under its id, the first change", apply, COMMAND),
+    Route("POST", "/v1/plan", "What a command would do", plan, COMMAND),
+    Route("POST", "/v1/seal", "Seal a secret's value for an environment", seal, SEAL),
+    Route("POST", "/v1/blobs/missing", "Which of these blobs are not there", missing, COMMAND),
+    Route("POST", "/v1/blobs", "Store blobs, all or none", blobs, FRAMES_SIZE, FRAMES, kind="frames"),
+    Route("PUT", "/v1/artifacts/{digest}", "Register an artifact whose blobs are there; 409 names those that are not",
+          artifact, MANIFEST_SIZE, MANIFEST, kind="bytes"),
+)  # fmt: skip

@@ -1,0 +1,36 @@
+"""Errors as answers: the problem document, with the status of the one table (`svcctl.errors`)."""
+
+from http import HTTPStatus
+
+import msgspec
+
+from svcctl import wire
+from svcctl.errors import BUG, Conflict, Forbidden, NotFound, SvcctlError, Unreachable, UsageError
+
+_FOREIGN: dict[int, type[SvcctlError]] = {
+    401: Forbidden,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    429: Unreachable,
+    503: Unreachable,
+}
+
+
+def problem(error: SvcctlError) -> bytes:
+    return msgspec.json.encode(wire.problem(error))
+
+
+def bug(request: str) -> bytes:
+    """Nothing of what went wrong: the log has it, under the request's id."""
+    code, _ = BUG
+    message = "this is a bug in svcctl's API"
+    return msgspec.json.encode(
+        {"error": {"code": code, "message": message, "hint": f"its log says more of request {request}", "next": None}}
+    )
+
+
+def of_status(status: int) -> SvcctlError:
+    """What the framework refused before any route was asked."""
+    kind = _FOREIGN.get(status, UsageError)
+    return kind(f"{HTTPStatus(status).phrase.lower()}: there is no such route, or not for this method")
