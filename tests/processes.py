@@ -126,9 +126,11 @@ class Acme:
         before: Callable[[], None] | None = None,
         under: Iterable[str] = (),
         typed: str | None = None,
+        passed: Iterable[int] = (),
         **environ: str,
     ) -> Running:
-        """`before` runs in the child first; `under` is a program to start it with; `typed` comes on standard input."""
+        """`before` runs in the child first; `under` is a program to start it with; `typed` comes on standard input;
+        `passed` are descriptors that it gets."""
         process = subprocess.Popen(
             [*under, *self.program, *arguments],
             cwd=self.folder,
@@ -137,6 +139,7 @@ class Acme:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=tuple(passed),
             preexec_fn=before,  # noqa: PLW1509 - no threads here
         )
         return Running(process, typed)

@@ -13,15 +13,17 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from processes import Acme
 
+T = TypeVar("T")
 PATIENCE = 30.0
 """Seconds for what must happen at all."""
 
@@ -49,6 +51,8 @@ class Default(WorkerEntrypoint):
                 return Response(f"{len(body)} bytes")
             case "/headers":
                 return Response.json(sorted(request.headers.items()))
+            case "/begun":  # says 100 when it is at work, and answers when the client wants
+                return Response(await request.text())
             case "/url":
                 return Response(f"{request.method} {request.url}")
             case "/large":
@@ -160,11 +164,15 @@ class Server:
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read_errors, daemon=True)
         self._reader.start()
-        self.announced = self._announcement()
+        try:
+            self.announced = self._announcement()
+        except BaseException:
+            self.kill()
+            raise
         self.port: int = self.announced["port"]
 
-    def client(self) -> "_Closing":
-        return _Closing(Client(self.port))
+    def client(self) -> "closing[Client]":
+        return closing(Client(self.port))
 
     def ask(self, request: bytes) -> Answer:
         with self.client() as client:
@@ -251,22 +259,52 @@ class Server:
                     self._more.notify_all()
 
 
-class _Closing:
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def __enter__(self) -> Client:
-        return self._client
-
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
-
-
 def children(pid: int) -> list[int]:
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
+    with suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
     return found
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie is dead."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def until(there: Callable[[], T]) -> T:
+    """Waits for what no event tells; what it is."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := there()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+    return found
+
+
+@contextmanager
+def connected(port: int, count: int) -> Iterator[list[Client]]:
+    """So many connections."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(Client(port))) for _ in range(count)]
+
+
+@contextmanager
+def listening() -> Iterator[tuple[socket.socket, dict[str, Any]]]:
+    """A listener that outlives whoever serves on it, as systemd's do; and what `serving` needs to pass it on."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as sock:
+        yield sock, passing(sock.fileno())
+
+
+def passing(descriptor: int) -> dict[str, Any]:
+    """What starts a program as systemd would, with this as its socket."""
+    script = (
+        f"import os, sys; os.dup2({descriptor}, 3); os.environ |= dict(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
+        "os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    return {"under": [sys.executable, "-c", script], "passed": [descriptor]}
 
 
 class Site(Acme):

@@ -1,11 +1,27 @@
 """`svcctl serve` through the wire: who answers, what is live when, and connections in every shape."""
 
 import json
+import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
-from serving import WIRE, Server, Site, chunked, get, post
+from serving import (
+    PATIENCE,
+    WIRE,
+    Client,
+    Server,
+    Site,
+    chunked,
+    connected,
+    get,
+    is_alive,
+    listening,
+    passing,
+    post,
+    until,
+)
 
 WIRED = "wire--shop.localhost"
 
@@ -295,3 +311,152 @@ def test_two_serve_one_store(own: Site):
         own.live("v2")
         for server in (one, other):
             server.becomes("shop.localhost", "shop v2")
+
+
+# ---- slow and hostile clients
+
+
+def test_t27_idle_and_half_open_connections_hold_up_nobody(site: Site):
+    with site.serving() as server:
+        assert server.get(WIRED).text == "wire"
+        before = server.descriptors()
+        with connected(server.port, 400) as clients:
+            for number, client in enumerate(clients):
+                client.send(b"GET / HTTP/1.1\r\nHost: shop.localh"[: number % 34])
+            assert server.get(WIRED).text == "wire"
+            clients[0].send(get(WIRED))
+            assert clients[0].answer().text == "wire"
+        until(lambda: server.descriptors() <= before)
+
+
+def test_t27_a_request_may_come_byte_by_byte(server: Server):
+    with server.client() as client:
+        for byte in get(WIRED, "/url") + get("auth.localhost"):
+            client.send(bytes([byte]))
+        assert client.answer().text == f"GET http://{WIRED}/url"
+        assert client.answer().text == "auth v1"
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_t27_an_oversized_head_is_refused(kept: bool, server: Server):
+    with server.client() as client:
+        if kept:
+            assert client.ask(get(WIRED)).status == 200
+        client.send(get(WIRED, "/", f"X: {'x' * 70_000}"))
+        assert client.answer().status == 431
+        assert client.is_closed()
+
+
+def test_t27_readers_that_never_read_hold_up_nobody(server: Server):
+    with connected(server.port, 20) as clients:
+        for client in clients:
+            client.send(get(WIRED, "/large?size=20000000"))
+            assert client.head()[0] == 200
+        assert server.get(WIRED).text == "wire"
+
+
+def test_a_large_body_for_nobody_is_still_answered(server: Server):
+    with server.client() as client:
+        assert client.ask(post("nobody.localhost", "/", b"x" * 3_000_000)).status == 404
+
+
+@pytest.mark.soak
+def test_t27_ten_thousand_idle_connections(site: Site):
+    with site.serving() as server, connected(server.port, 9_000) as clients:
+        for client in clients[:1_000]:
+            assert client.ask(get(WIRED)).text == "wire"
+        assert server.get("shop.localhost").text == "shop v1"
+
+
+# ---- ends
+
+
+def at_work(client: Client, path: str = "/begun", length: int = 4) -> None:
+    """A request whose handler has begun and waits for the client's word."""
+    client.send(get(WIRED, path, f"Content-Length: {length}", "Expect: 100-continue", method="POST"))
+    assert client.head()[0] == 100
+
+
+def test_t22_sigterm_finishes_what_runs(site: Site):
+    with site.serving() as server, connected(server.port, 20) as slow:
+        with server.client() as upload, server.client() as stream, server.client() as idle:
+            assert idle.ask(get(WIRED)).status == 200
+            for client in slow:
+                at_work(client)
+            at_work(upload, "/whole", 1_000_000)
+            upload.send(b"x" * 400_000)
+            stream.send(get(WIRED, "/echo", "Transfer-Encoding: chunked", method="POST") + b"4\r\nping\r\n")
+            assert stream.head()[0] == 200
+            assert stream.chunk() == b"ping"
+
+            server.terminate()
+            assert idle.is_closed(), "nothing runs on it"
+            stream.send(chunked(b"pong"))
+            assert [stream.chunk(), stream.chunk()] == [b"pong", b""]
+            upload.send(b"x" * 600_000)
+            assert upload.answer().text == "1000000 bytes"
+            for client in slow:
+                client.send(b"done")
+                assert client.answer().text == "done"
+        assert server.ended() == 0
+
+
+def test_t22_what_does_not_end_is_told_so_at_the_deadline(site: Site):
+    with site.serving("--drain", "0.2") as server, server.client() as slow, server.client() as stream:
+        at_work(slow)
+        stream.send(get(WIRED, "/echo", "Transfer-Encoding: chunked", method="POST") + b"4\r\nping\r\n")
+        assert stream.head()[0] == 200
+        server.terminate()
+        assert slow.answer().status == 503
+        assert stream.chunk() == b"ping"
+        with pytest.raises(ConnectionResetError):
+            stream.chunk()
+        assert server.ended() == 0
+
+
+def test_t22_a_second_sigterm_is_immediate(site: Site):
+    with site.serving("--drain", "1000") as server, server.client() as slow, server.client() as idle:
+        assert idle.ask(get(WIRED)).status == 200
+        at_work(slow)
+        processes = [server.parent, *server.workers]
+        server.terminate()
+        assert idle.is_closed(), "the first one was heard"
+        server.terminate()
+        assert server.ended() == 1
+        assert slow.is_closed()
+        until(lambda: not any(map(is_alive, processes)))
+
+
+def test_an_idle_worker_is_stopped_and_the_next_request_starts_another(site: Site):
+    with site.serving("--idle", "1") as server, server.client() as client:
+        first = client.ask(get(WIRED, "/pid")).text
+        until(lambda: not is_alive(int(first)))
+        assert client.ask(get(WIRED, "/pid")).text != first, "and the connection stayed"
+
+
+# ---- systemd
+
+
+def test_it_serves_on_the_socket_that_systemd_passed(site: Site):
+    with listening() as (sock, passed), closing(Client(sock.getsockname()[1])) as early:
+        early.send(get(WIRED))
+        with site.serving(**passed) as server:
+            assert server.port == sock.getsockname()[1]
+            assert early.answer().text == "wire", "who came before it was there"
+
+
+def test_a_socket_of_another_kind_is_refused(site: Site, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with (tmp_path / "file").open() as file:
+        ended = site.start("serve", **passing(file.fileno())).ended()
+    assert ended.status == 1
+    assert "what systemd passed is no socket" in ended.err
+
+
+def test_systemd_is_told_when_it_is_ready_and_when_it_ends(site: Site, tmp_path: Path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.settimeout(PATIENCE)
+        notified.bind(str(tmp_path / "notify"))
+        with site.serving(NOTIFY_SOCKET=str(tmp_path / "notify")):
+            assert notified.recv(100) == b"READY=1"
+        assert notified.recv(100) == b"STOPPING=1"

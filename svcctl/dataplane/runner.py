@@ -31,7 +31,7 @@ from svcctl.dataplane.processes import WarmParent
 from svcctl.dataplane.resting import Rest
 from svcctl.dataplane.worker import Orders
 from svcctl.dataplane.workerprocess import Events, WorkerProcess
-from svcctl.errors import SvcctlError
+from svcctl.errors import Refused, SvcctlError
 from svcctl.runtime.assembly import Assembly
 
 _WAITING: Final = 4_096
@@ -176,6 +176,8 @@ class Runner(Events):
             assembly = await self._means.assemble(self.key)
         except NotLive as error:
             self._retire(str(error))
+        except Refused as error:
+            self._not_now(error.message, error.message)
         except SvcctlError as error:
             self._not_now(error.message)
         except OSError as error:
@@ -220,12 +222,12 @@ class Runner(Events):
         self._rest.end()
         self._refuse_waiting(Trouble(503, why))
 
-    def _not_now(self, why: str) -> None:
-        """It can't be made ready: what is live stays live."""
+    def _not_now(self, why: str, told: str = "the log of svcctl serve says why") -> None:
+        """It can't be made ready: what is live stays live. `told`: to clients."""
         self._rest.begin(self._loop.time(), resting.START)
         self._complain(f"{self.place} can't be started: {why}")
         if self.current is None and self.successor is None:
-            self._refuse_waiting(Trouble(503, f"{self.place} can't be started: the log of svcctl serve says why"))
+            self._refuse_waiting(Trouble(503, f"{self.place} can't be started: {told}"))
 
     def _start_failed(self, worker: WorkerProcess, why: str) -> None:
         self.successor = None
