@@ -27,6 +27,10 @@ class Reading(NamedTuple):
     """What each service of the working tree is made of, absolute."""
     files: frozenset[str]
     """Everything is read again when one of them changes: services.toml, secrets, requirements."""
+    notes: tuple[str, ...]
+    """What is worth knowing: secrets without a value."""
+    begun: float
+    """When its reading began, in seconds since 1970: what is saved later is an edit."""
 
 
 class DevSource:
@@ -74,11 +78,13 @@ class DevSource:
     def _follow(self) -> None:
         if self._watch:
             self._watch.close()
-        folders = {folder for places in self._reading.folders.values() for folder in places}
-        if folders or self._reading.files:
+        reading = self._reading
+        folders = {folder for places in reading.folders.values() for folder in places}
+        if folders or reading.files:
             self._watch = Watch(
-                folders, self._reading.files, self._edited_elsewhere, self._cannot_watch, polling=self._polling
-            )
+                folders, reading.files, self._edited_elsewhere, self._cannot_watch,
+                since=reading.begun, polling=self._polling,
+            )  # fmt: skip
             self._watch.start()
 
     def _edited_elsewhere(self, paths: frozenset[str]) -> None:
@@ -109,6 +115,9 @@ class DevSource:
             self._say("error", f"{error.message}{hint}\nuntil that is mended, everything stays as it was")
             return
         self._say("info", f"{self._shown(paths)} changed and was read again")
+        for note in reading.notes:
+            if note not in self._reading.notes:
+                self._say("warning", note)
         moved = (reading.folders, reading.files) != (self._reading.folders, self._reading.files)
         self._reading = reading
         if moved:

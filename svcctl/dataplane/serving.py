@@ -115,6 +115,15 @@ def listener(host: str, port: int, environ: Mapping[str, str]) -> socket.socket:
     return sock
 
 
+def next_free(host: str, port: int) -> int | None:
+    """A port above that nobody listens on."""
+    for each in range(port + 1, min(port + 100, 1 << 16)):
+        with suppress(Refused):
+            listener(host, each, {}).close()
+            return each
+    return None
+
+
 def _passed(count: str) -> socket.socket:
     if count != "1":
         raise Refused(f"systemd passed {count} sockets", hint="one ListenStream= is served, not more")

@@ -39,15 +39,22 @@ class Watch:
     """Calls `changed` with absolute paths, in a thread of its own. `files` are told of always."""
 
     def __init__(
-        self, folders: Collection[str], files: Collection[str], changed: Changed, failed: Callable[[str], None], *,
+        self,
+        folders: Collection[str],
+        files: Collection[str],
+        changed: Changed,
+        failed: Callable[[str], None],
+        *,
+        since: float,
         polling: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
+        """What was saved after `since`, in seconds since 1970, is told first."""
         self._folders = folders
         self._files = frozenset(files)
         self._changed = changed
         self._failed = failed
+        self._since = since
         self._polling = polling
-        self._since = time.time()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -100,7 +107,10 @@ class Watch:
         """What was saved before these folders were watched."""
         for folder in folders:
             with suppress(OSError), os.scandir(folder) as found:
-                yield from (entry.path for entry in found if entry.stat().st_mtime > self._since - _COARSE)
+                yield from (entry.path for entry in found if entry.is_file() and self._is_new(entry.stat()))
+
+    def _is_new(self, found: os.stat_result) -> bool:
+        return found.st_mtime > self._since - _COARSE
 
     def _is_edit(self, path: str) -> bool:
         """In a folder of services, and of interest."""

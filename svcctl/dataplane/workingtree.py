@@ -46,8 +46,6 @@ class Work(Model):
     secrets: Secrets = Secrets()
     missing: tuple[str, ...] = ()
     """Secrets without a value."""
-    vendored: str | None = None
-    """The folder of its installed requirements."""
 
     @property
     def place(self) -> Place:
@@ -88,7 +86,6 @@ class Tree:
             folder=posixpath.normpath(root),
             main=posixpath.relpath(posixpath.join(self._folder, main), root) + colon + name,
             beside=beside(self._folder, work.source),
-            vendored=work.vendored,
             vars=work.layer.vars,
             secrets=work.secrets,
             reaches={
@@ -136,13 +133,23 @@ def _nowhere(binding: Binding, *, known: bool) -> str:
 def beside(folder: str, source: Source) -> dict[str, str]:
     """The folders of `with` that do not lie in the root, by the names that they are imported by."""
     found = {posixpath.basename(each): posixpath.join(folder, each) for each in source.with_}
-    return {name: path for name, path in found.items() if path != posixpath.join(folder, source.root, name)}
+    root = posixpath.normpath(posixpath.join(folder, source.root))
+    return {name: path for name, path in found.items() if path != posixpath.join(root, name)}
 
 
 def folders(folder: str, source: Source) -> tuple[str, ...]:
     """Everything that a service is made of."""
     root = posixpath.normpath(posixpath.join(folder, source.root))
     return (root, *beside(folder, source).values())
+
+
+def with_installed(assembly: Assembly, installed: Mapping[str, str | None]) -> Assembly:
+    """`installed`: by service of the tree, the folder of its requirements."""
+    return Assembly(
+        parts=tuple(
+            replace(part, vendored=installed[part.service]) if part.version == 0 else part for part in assembly.parts
+        )
+    )
 
 
 def editions(assembly: Assembly, edits: Mapping[str, int]) -> Assembly:

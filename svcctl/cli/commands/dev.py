@@ -1,14 +1,16 @@
+import errno
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
-from svcctl.cli import complete, developing, devlines
+from svcctl.cli import complete, consent, developing, devlines
 from svcctl.cli.context import STORE, Context
-from svcctl.cli.developing import FOLDER, SECRETS, Development
+from svcctl.cli.developing import FOLDER, Development
 from svcctl.cli.options import HostOption, PortOption, ServiceOption
 from svcctl.cli.output import Block, Content, Note, Success, Table
 from svcctl.dataplane import serving
@@ -40,10 +42,8 @@ class Developing(Model):
     host: str
     port: int
     addresses: tuple[Address, ...]
-    missing: dict[str, tuple[str, ...]]
-    """Secrets without a value, by service."""
-    unused: tuple[str, ...]
-    """Names in .svcctl.vars that no service asks for."""
+    notes: tuple[str, ...]
+    """What is worth knowing, such as secrets without a value."""
 
 
 def dev(
@@ -85,7 +85,7 @@ def dev(
     development = Development(context, developing.asked(service, env, from_, at))
     folder = development.own_folder
     first = development.read()
-    sock = serving.listener(host, port, context.environ)
+    sock = _listener(context, host, port)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     plane = Plane(
         program=[*program("svcctl.cli.warm"), str(folder)],
@@ -100,8 +100,22 @@ def dev(
         ),
         record=_Told(context, Logbook(folder / "logs")),
     )
-    source = DevSource(first, development.read, plane.say, development.folder)
-    plane.run(source, sock, lambda: _announce(context, development, first, *sock.getsockname()[:2]))
+    polling = bool(context.environ.get("WATCHFILES_FORCE_POLLING"))
+    source = DevSource(first, development.read, plane.say, development.folder, polling=polling)
+    plane.run(source, sock, lambda: _announce(context, first, *sock.getsockname()[:2]))
+
+
+def _listener(context: Context, host: str, port: int) -> socket.socket:
+    try:
+        return serving.listener(host, port, context.environ)
+    except Refused as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EADDRINUSE:
+            raise
+        free = serving.next_free(host, port)
+        raise Refused(
+            f"another program listens on {host}:{port}",
+            next=consent.again(context, f"--port {free}") if free else None,
+        ) from error
 
 
 class _Told:
@@ -132,30 +146,26 @@ class _Told:
             self._context.output.stream(loglines.answer(record), ())
 
 
-def _announce(context: Context, development: Development, reading: Reading, host: str, port: int) -> None:
+def _announce(context: Context, reading: Reading, host: str, port: int) -> None:
     answer = Developing(
         host=host,
         port=port,
         addresses=tuple(_address(name, assembly, port) for name, assembly in reading.assemblies.items()),
-        missing=development.missing,
-        unused=development.unused,
+        notes=reading.notes,
     )
     context.output.stream(answer, _blocks(answer))
     sys.stdout.flush()
 
 
 def _address(service: str, assembly: Assembly, port: int) -> Address:
-    runs, *reaches = (f"{part.ref}" if part.version else f"{part.service} as it is here" for part in assembly.parts)
+    runs, *reaches = (part.ref if part.version else f"{part.service} as it is here" for part in assembly.parts)
     return Address(url=f"http://{hostname(service)}:{port}/", service=service, runs=runs, reaches=tuple(reaches))
 
 
 def _blocks(answer: Developing) -> Iterator[Block]:
     rows: list[list[Content]] = [[each.url, each.runs, ", ".join(each.reaches)] for each in answer.addresses]
     yield Table(["url", "runs", "reaches"], rows)
-    for service, names in answer.missing.items():
-        yield Note(f"{service} has no value for secret {', '.join(names)}; write {names[0]}=… into {SECRETS}")
-    for name in answer.unused:
-        yield Note(f"{SECRETS}: no service lists {name} under `secrets`, so none is given it")
+    yield from map(Note, answer.notes)
     hosts = " ".join(hostname(each.service) for each in answer.addresses)
     yield Note(f"KV data and logs are development's own, in {STORE}/{FOLDER}")
     yield Note(
