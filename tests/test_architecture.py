@@ -32,7 +32,7 @@ HOMES = {
     "sqlite3": ("backend/store/connection.py",),
     "litestar": ("api",),
     "httpx": ("runtime/workers/outbound.py",),
-    "uvicorn": ("dataplane",),
+    "uvicorn": ("dataplane", "cli/apiserver.py"),  # the API is an application; the command line composes its server
     "uvloop": ("dataplane",),
     "httptools": ("dataplane",),
     "watchfiles": ("dataplane",),

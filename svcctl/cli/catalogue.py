@@ -26,6 +26,7 @@ GROUPS = {
     "kv key": Entry("Keys of a KV namespace: get, put, list, delete.", "KV"),
     "config": Entry("services.toml: show, check.", "Settings"),
     "artifact": Entry("Artifacts: get.", "History"),
+    "token": Entry("Tokens of the API: create, list, revoke.", "Team"),
 }
 
 COMMANDS = {
@@ -113,6 +114,15 @@ COMMANDS = {
         {
             "verify": "Check every record and every stored byte.",
             "gc": "Remove stored bytes that nothing needs.",
+        },
+    ),
+    **_panel(
+        "Team",
+        {
+            "api": "Serve a store to a team over HTTP.",
+            "token create": "Make a token for the API; its secret is shown once.",
+            "token list": "List the tokens of the API; secrets are not stored.",
+            "token revoke": "Take a token back: nothing can be done with it from then on.",
         },
     ),
     **_panel(

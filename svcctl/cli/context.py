@@ -168,15 +168,27 @@ def open_store(context: Context, *, create: bool) -> "Store":
     location = backend_location(context)
     if isinstance(location, str):
         raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
-    from svcctl.backend.store import Store
-
-    store = Store.open(
-        location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create
-    )
+    store = _opened(context, location, create=create)
     context.at_end(store.close)
     if store.made:
         _warn_of_network(context, location)
     return store
+
+
+def open_again(context: Context) -> "Store":
+    """The same store, as another process would; its closing is the caller's business."""
+    location = backend_location(context)
+    if isinstance(location, str):
+        raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
+    return _opened(context, location, create=False)
+
+
+def _opened(context: Context, location: Path, *, create: bool) -> "Store":
+    from svcctl.backend.store import Store
+
+    return Store.open(
+        location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create
+    )
 
 
 def _warn_of_network(context: Context, location: Path) -> None:

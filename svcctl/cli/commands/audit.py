@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from svcctl.backend.base import Changes, Filter
+from svcctl.backend.base import Changes, Filter, Refusals
 from svcctl.cli import consent, target, times
 from svcctl.cli.context import Context
 from svcctl.cli.options import ActorOption, CursorOption, LimitOption, SinceOption
@@ -23,6 +23,9 @@ def audit(
     cursor: CursorOption = None,
     since: SinceOption = None,
     actor: ActorOption = None,
+    refusals: Annotated[
+        bool, typer.Option("--refusals", help="Instead: requests that the API turned away because of who asked.")
+    ] = False,
     format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="table or csv.", autocompletion=lambda: list(_FORMATS))
     ] = "table",
@@ -30,8 +33,11 @@ def audit(
     """List every change: who, when, what and why.
 
     Newest first. Also those that made no version: renames, routes, protection, tags, deletions."""
-    if format not in _FORMATS or (context.json and format != "table"):
-        raise UsageError(f"--format {format}: must be table or csv, and csv does not go with --json")
+    if format not in _FORMATS or ((context.json or refusals) and format != "table"):
+        raise UsageError(f"--format {format}: must be table or csv, and csv goes with neither --json nor --refusals")
+    if refusals:
+        _show_refusals(context, limit, cursor)
+        return
     filter = Filter(since=times.since(since, context.now) if since else None, actor=actor)
     page = context.backend.changes(target.project(context).name, filter=filter, limit=limit, cursor=cursor)
     if format == "csv":
@@ -41,13 +47,24 @@ def audit(
         context.show({"changes": page.changes, "next": page.next}, _blocks(context, page))
 
 
+def _show_refusals(context: Context, limit: int, cursor: str | None) -> None:
+    page = context.backend.refusals(limit=limit, cursor=cursor)
+    context.show({"refusals": page.refusals, "next": page.next}, _refusal_blocks(context, page))
+
+
+def _refusal_blocks(context: Context, page: Refusals) -> Iterator[Block]:
+    rows = [(When(each.at), each.actor, each.peer, each.what, each.why) for each in page.refusals]
+    yield Table(["age", "who", "from", "what", Column("why", wrap=True)], rows, empty="nobody was turned away yet")
+    yield from _more(context, page)
+
+
 def _blocks(context: Context, page: Changes) -> Iterator[Block]:
     columns: list[str | Column] = ["change", "age", "who", "kind", Column("what", wrap=True)]
     yield Table(columns, [_row(each) for each in page.changes], empty="no changes yet")
     yield from _more(context, page)
 
 
-def _more(context: Context, page: Changes) -> Iterator[Block]:
+def _more(context: Context, page: Changes | Refusals) -> Iterator[Block]:
     if page.next:
         yield Note(f"there is more: {consent.next_page(context, page.next)}")
 
