@@ -16,7 +16,6 @@ import logging
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
@@ -48,7 +47,7 @@ from svcctl.runtime.workers import outbound
 
 DUMP = signal.SIGUSR2
 """Writes the stacks of all threads into the log."""
-_SWEEP = 0.25
+_WATCH = 0.25
 _LAST_WORDS = 2.0
 """Seconds for the answers to those who got none, and for the ends of lifespans."""
 _STALLED = 60.0
@@ -114,7 +113,7 @@ class Worker:
         self._adopting = 0
         self._untold = 0
         """Connections that the router has not heard were adopted."""
-        self._stalled_at = 0.0
+        self._watching: asyncio.TimerHandle | None = None
         self._channel = Channel(channel, self.loop, self._received, self._router_gone)
 
     # ---- frames
@@ -203,7 +202,8 @@ class Worker:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         gc.collect()
         gc.freeze()
-        self._sweep()
+        self._watch()
+        self._end_stalled()
         self._channel.send(Kind.READY, str(os.getpid()).encode())
 
     def _fail(self, message: str, text: str) -> None:
@@ -264,6 +264,8 @@ class Worker:
 
     def start(self, exchange: Exchange) -> None:
         self._exchanges[exchange] = self.loop.create_task(exchange.run(self._app))
+        if self._watching is None:
+            self._watch()
 
     def ran(self, exchange: Exchange) -> None:
         del self._exchanges[exchange]
@@ -286,7 +288,8 @@ class Worker:
         for connection in list(self._connections):
             connection.leave()
         self.loop.call_later(self._orders.drain_timeout, self._give_up)
-        self._finish_if_empty()
+        if self._watching is None:
+            self._watch()
 
     def _give_up(self) -> None:
         """Who has no answer yet gets one that says so; what streams is cut."""
@@ -314,20 +317,21 @@ class Worker:
 
     # ---- watching
 
-    def _sweep(self) -> None:
-        """Cheap and rare: a timer for each request would cost more than the requests."""
+    def _watch(self) -> None:
+        """Every quarter of a second while something runs: a timer for each request would cost more than the requests,
+        and one that never rests more than a hundred idle workers."""
         self.own_lines = b"date: %b\r\n" % formatdate(usegmt=True).encode()
         if self._answering:
             self._answering.end_overdue(self.loop.time())
-        now = time.monotonic()
-        if now - self._stalled_at > _STALLED:
-            self._stalled_at = now
-            for connection in list(self._connections):
-                if connection.is_stuck():
-                    connection.transport.abort()
-        capture.flush_requests()
         self._finish_if_empty()
-        self.loop.call_later(_SWEEP, self._sweep)
+        busy = self._exchanges or self._draining or (self._answering and self._answering.active)
+        self._watching = self.loop.call_later(_WATCH, self._watch) if busy else None
+
+    def _end_stalled(self) -> None:
+        for connection in list(self._connections):
+            if connection.is_stuck():
+                connection.transport.abort()
+        self.loop.call_later(_STALLED, self._end_stalled)
 
 
 def _folders(assembly: Assembly) -> dict[str, str]:
