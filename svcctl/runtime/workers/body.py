@@ -1,5 +1,6 @@
 """What Request and Response share: one body, read once."""
 
+import json
 from collections.abc import AsyncIterable
 from typing import Any
 
@@ -137,6 +138,4 @@ def _text(octets: Octets) -> str:
 
 
 def loads(octets: Octets, options: dict[str, Any]) -> Any:
-    import json
-
     return json.loads(_text(octets), **options)

@@ -1,5 +1,6 @@
 """`Response`: what a handler answers, and what `fetch` gives."""
 
+import json
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -175,8 +176,6 @@ class Response(Body):
         status_text: str = "",
         headers: Any = None,
     ) -> "Response":
-        import json
-
         made = Response(json.dumps(data), status, status_text, headers)
         if made._kind is not None:
             made._kind = JSON
