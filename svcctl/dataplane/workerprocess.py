@@ -21,6 +21,8 @@ from svcctl.dataplane.worker import DUMP, Busy, Orders
 
 _LONGEST_FRAME = 1 << 22
 """Of what a worker says: the unread bytes of a connection are the longest."""
+_LATE = 0.5
+"""Seconds until the parent says how a worker ended whose channel closed."""
 _DUMPING = 0.25
 """Seconds that writing all stacks may take."""
 
@@ -78,7 +80,7 @@ class WorkerProcess:
         self._signals = signals
         self._output = Output(loop, orders.assembly.parts, said)
         self._ended = False
-        self._how = "is gone"
+        self._how: str | None = None
         self._claims: bytes | None = None
         self._sent: deque[tuple[int, bytes]] = deque()
         """Connections that it has not said it has."""
@@ -93,7 +95,7 @@ class WorkerProcess:
             ours.close()
             theirs.close()
             raise
-        self._channel = Channel(ours, self._loop, self._received, self._gone, limit=_LONGEST_FRAME)
+        self._channel = Channel(ours, self._loop, self._received, self._closed, limit=_LONGEST_FRAME)
         self._channel.send(Kind.ASSEMBLY, wire.canonical(self.orders))
         return theirs.detach(), output
 
@@ -184,14 +186,19 @@ class WorkerProcess:
         self._how = how
         self._loop.call_soon(self._gone)
 
+    def _closed(self) -> None:
+        """It died, most likely. Connections that come meanwhile are kept like those that it did not take."""
+        self._loop.call_later(_LATE, self._gone)
+
     def _gone(self) -> None:
         if self._ended:
             return
         self._channel.read_rest()
         self._ended = True
-        if self._channel.nonsense is not None:
-            self._how = f"spoke nonsense ({self._channel.nonsense})"
+        if self._how is None:  # it lives, and can't be spoken to
             self._signals.signal(self, signal.SIGKILL)
+            nonsense = self._channel.nonsense
+            self._how = f"spoke nonsense ({nonsense})" if nonsense else "is gone"
         self._channel.close()
         self._signals.forget(self)
         self._output.end()
