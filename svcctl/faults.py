@@ -28,6 +28,12 @@ POINTS = (
     "kv.committed",
     "kv.copying",
     "kv.dropped",
+    "move.locked",
+    "move.before-commit",
+    "move.committed",
+    "move.secrets",
+    "export.written",
+    "export.named",
     "answer.printed",
 )
 

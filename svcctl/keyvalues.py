@@ -96,6 +96,9 @@ class KeyValues(Protocol):
         """In the order of the keys' UTF-8. A page sees one instant, several pages don't: a key that stays is on exactly
         one of them, whatever else comes and goes. Raises KVError for a cursor that no page gave."""
 
+    def namespaces(self) -> tuple[str, ...]:
+        """Those that anything was ever put into, sorted."""
+
     def copy(self, source: str, target: str) -> int | None:
         """So many entries of `source`, as of one instant, that begin `target`; what `target` has already stays. All of
         them appear at once. Done once for a pair: None where an earlier call did it. Writers go on meanwhile."""

@@ -42,6 +42,9 @@ CASES = [pytest.param(typed, point, id=f"{typed.words}-{point}") for typed in CO
 CREATION = ("store.created", "migrate.before-commit", "migrate.committed", *CHANGE)
 GC = ("gc.marked", "gc.committed", "upload.pack-written", "upload.pack-named", "gc.rewritten", "gc.unlinked")
 KV = ("kv.before-commit", "kv.committed", "kv.copying", "kv.dropped")  # test_kv_store.py, test_cli_kv.py
+MOVES = (
+    "move.locked", "move.before-commit", "move.committed", "move.secrets", "export.written", "export.named",
+)  # fmt: skip  # test_moves.py
 DONE = ("apply.committed", "answer.printed")
 
 
@@ -130,7 +133,7 @@ def unneeded(acme: Acme) -> int:
 
 def test_every_named_point_is_tested():
     points = {point.partition(":")[0] for typed in COMMANDS for point in typed.points}
-    assert points | {*CREATION, *GC, *KV} == set(faults.POINTS)
+    assert points | {*CREATION, *GC, *KV, *MOVES} == set(faults.POINTS)
 
 
 @pytest.mark.parametrize("point", CREATION)

@@ -8,6 +8,7 @@ second sees what the first did: a delta applies to it, a command that carries he
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
 from svcctl.digest import Digest
 from svcctl.model import (
     Change,
@@ -31,7 +32,7 @@ from svcctl.rules.state import Place, Plan
 if TYPE_CHECKING:
     from svcctl.commands import Command
     from svcctl.keyvalues import KeyValues
-    from svcctl.sealing import SecretValue
+    from svcctl.sealing import MasterKey, SecretValue
 
 
 class Stream(Protocol):
@@ -210,6 +211,34 @@ class Backend(Protocol):
 
     def wait(self, after: int, timeout: float) -> int:
         """The newest change's number, as soon as it is above `after` or after `timeout` seconds."""
+
+    # ---- moving between backends (`moving`)
+
+    def standing(self, at: int | None = None) -> Standing:
+        """As of now, or of change `at`. Raises NotFound where that is yet to come."""
+
+    def segment(self, after: int, until: int) -> Segment:
+        """The changes after `after`, as many as go together, at most up to `until`. Raises Damage where stored bytes
+        do not match their digests."""
+
+    def append(self, segment: Segment) -> Standing:
+        """Adds to the history what of the segment is not there yet, in one transaction, and returns how far it goes
+        now. The first change of an empty backend brings the store's id along. Raises Conflict where the history here is
+        not the one that the segment continues, or lacks an artifact; and Damage where digests, chains, numbers or names
+        are not what a backend would have written. Nothing was changed then. Of two that append the same, one does."""
+
+    def manifest_bytes(self, code: Digest) -> bytes:
+        """As they are stored: what `code` is the digest of."""
+
+    def seal_all(self, key: "MasterKey", salt: bytes) -> SealedSecrets:
+        """The value of every secret, present and past, sealed under a key that `salt` and a passphrase gave."""
+
+    def take_secrets(self, sent: SealedSecrets, key: "MasterKey") -> int:
+        """Seals the values anew for this backend; returns how many it had not. Raises Refused for a wrong key, and
+        Damage or Conflict for values that are not of this history; then none was taken."""
+
+    def valueless(self) -> tuple[Valueless, ...]:
+        """Secrets of living heads whose value is not here: they were left behind when the store was moved."""
 
 
 class Authority(Backend, Protocol):

@@ -4,6 +4,7 @@ The command `env clone` is the function `env_clone` of `svcctl/cli/commands/env_
 docstring equals the help here (a test checks it), so that `svcctl --help` imports no command.
 """
 
+from keyword import iskeyword
 from typing import NamedTuple
 
 
@@ -26,6 +27,7 @@ GROUPS = {
     "kv key": Entry("Keys of a KV namespace: get, put, list, delete.", "KV"),
     "config": Entry("services.toml: show, check.", "Settings"),
     "artifact": Entry("Artifacts: get.", "History"),
+    "backend": Entry("Backends: copy.", "Store"),
     "token": Entry("Tokens of the API: create, list, revoke.", "Team"),
 }
 
@@ -114,6 +116,9 @@ COMMANDS = {
         {
             "verify": "Check every record and every stored byte.",
             "gc": "Remove stored bytes that nothing needs.",
+            "export": "Write the whole store into one file.",
+            "import": "Read a store from the file of an export.",
+            "backend copy": "Copy a store, with its history, to another backend.",
         },
     ),
     **_panel(
@@ -140,7 +145,9 @@ def module(command: str) -> str:
 
 
 def function(command: str) -> str:
-    return command.replace(" ", "_")
+    """Python keeps some words for itself: `import` is `import_`."""
+    name = command.replace(" ", "_")
+    return f"{name}_" if iskeyword(name) else name
 
 
 def children(group: str) -> dict[str, Entry]:

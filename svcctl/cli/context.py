@@ -165,7 +165,10 @@ def backend_location(context: Context) -> str | Path:
 
 
 def open_store(context: Context, *, create: bool) -> "Store":
-    location = backend_location(context)
+    return open_at(context, backend_location(context), create=create)
+
+
+def open_at(context: Context, location: str | Path, *, create: bool) -> "Store":
     if isinstance(location, str):
         raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
     store = _opened(context, location, create=create)
