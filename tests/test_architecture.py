@@ -31,7 +31,8 @@ HOMES = {
     "uv": ("bundle",),
     "sqlite3": ("backend/store/connection.py",),
     "litestar": ("api",),
-    "httpx": ("runtime/workers/outbound.py",),
+    "httpx": ("runtime/workers/outbound.py", "backend/remote"),
+    "keyring": ("credentials.py",),
     "uvicorn": ("dataplane", "cli/apiserver.py"),  # the API is an application; the command line composes its server
     "uvloop": ("dataplane",),
     "httptools": ("dataplane",),

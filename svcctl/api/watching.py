@@ -25,7 +25,7 @@ class Watch:
         """The newest change's number, as soon as it is above `number` or after so many `seconds`; `known` is what the
         caller just read."""
         self._newest = max(self._newest, known)
-        if self._newest > number:
+        if self._newest > number or seconds <= 0:
             return self._newest
         self._waiting += 1
         if self._looking is None or self._looking.done():
