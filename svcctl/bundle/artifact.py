@@ -10,7 +10,7 @@ from typing import BinaryIO
 from svcctl import digest, wire
 from svcctl.bundle.allowance import Allowance
 from svcctl.bundle.entry import check_entry
-from svcctl.bundle.installing import install
+from svcctl.bundle.installing import install, make_private
 from svcctl.bundle.paths import refuse_twins
 from svcctl.bundle.place import Place, open_file
 from svcctl.bundle.requirements import find
@@ -55,7 +55,7 @@ def build(
     """`folder` is that of services.toml; `cache` holds the stat index and installed requirements. Raises Refused, and
     UsageError where services.toml is at fault. The tree, the lock and the platform alone decide the digest."""
     project = folder.resolve()
-    _make_private(cache)
+    make_private(cache)
     allowance = Allowance(limits)
     places = _collected(project, source, allowance)
     main, _, name = source.main.partition(":")
@@ -78,16 +78,6 @@ def build(
         digest=digest.of("artifact", content),
         places={blobs[path]: place for path, place in places.items()},
     )
-
-
-def _make_private(cache: Path) -> None:
-    try:
-        for folder in (*reversed(cache.parents), cache):  # `parents=True` would make those above by the umask alone
-            folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise Refused(
-            f"the folder {cache} can't be made: {error.strerror}", hint="it holds what makes deploys quick"
-        ) from error
 
 
 def _file(path: str, place: Place, blob: Digest) -> File:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from svcctl.bundle.installing import installed
+from svcctl.bundle.installing import installed, make_private
 from svcctl.bundle.place import Place, identity
 from svcctl.bundle.requirements import find
 from svcctl.model import Source
@@ -17,7 +17,10 @@ def install(folder: Path, source: Source, cache: Path, progress: Progress) -> Pa
     entry = PurePosixPath(source.main.partition(":")[0]).relative_to(source.root)
     files = _Files(folder / source.root, source.root)
     needed = find(files, posixpath.dirname(str(entry)), source.python)
-    return installed(needed, cache / "requirements", progress) if needed else None
+    if needed is None:
+        return None
+    make_private(cache)
+    return installed(needed, cache / "requirements", progress)
 
 
 class _Files(Mapping[str, Place]):

@@ -64,6 +64,16 @@ def installed(needed: Needed, cache: Path, progress: Progress) -> Path:
     return made / "files"
 
 
+def make_private(cache: Path) -> None:
+    try:
+        for folder in (*reversed(cache.parents), cache):  # `parents=True` would make those above by the umask alone
+            folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"the folder {cache} can't be made: {error.strerror}", hint="it holds what makes deploys quick"
+        ) from error
+
+
 def _make_once(made: Path, uv: "_Uv", progress: Progress) -> None:
     made.parent.mkdir(mode=0o700, exist_ok=True)
     with _locked(made.parent):

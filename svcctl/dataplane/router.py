@@ -123,10 +123,16 @@ class Router:
     def hand_over(self, head: gate.Head, descriptor: int, unread: bytes) -> None:
         key = self._routes.find(head.host, head.path)
         if key is None:
-            text = f"nothing is deployed at {head.host}"
+            text = self._nobody(head.host)
             self.say_goodbye(descriptor, gate.answer(404, text, bodiless=head.method == b"HEAD"))
         else:
             self._runner(key).give(descriptor, unread)
+
+    def _nobody(self, host: str) -> str:
+        """Who develops is told what there is; who comes from outside is not."""
+        if not self._orders.explain:
+            return f"nothing is deployed at {host}"
+        return f"no service answers at {host}; there is {', '.join(each for each, _ in self._routes.entries)}"
 
     def say_goodbye(self, descriptor: int, answer: bytes) -> None:
         self._goodbyes.say(descriptor, answer)

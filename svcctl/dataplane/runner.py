@@ -238,8 +238,8 @@ class Runner(Events):
             self._let_go()  # whoever edits must not be shown what was before
         self._complain(why)
         if self.current is None:
-            place = worker.orders.assembly.place
-            self._refuse_waiting(Trouble(502, f"{worker.ref} does not start: svcctl logs {place} says why"))
+            told = f"{worker.ref} does not start: svcctl logs {worker.orders.assembly.place} says why"
+            self._refuse_waiting(Trouble(502, why if self._means.orders.explain else told))
 
     def _complain(self, what: str) -> None:
         if self.current is not None:

@@ -80,7 +80,9 @@ class Watch:
     def _everything(self) -> Iterator[str]:
         for folder in self._folders:
             yield from _below(folder)
-        yield from filter(os.path.isdir, {os.path.dirname(file) for file in self._files})  # noqa: PTH120
+        # Folders of services may go and come back: those above tell.
+        above = {os.path.dirname(path) for path in (*self._folders, *self._files)}  # noqa: PTH120
+        yield from filter(os.path.isdir, above)
 
     def _follow(self, folders: frozenset[str]) -> None:
         """Until there are other folders."""
@@ -117,7 +119,7 @@ class Watch:
         name = os.path.basename(path)  # noqa: PTH119
         if name in _FOLDERS or _FILES.fullmatch(name):
             return False
-        return any(path.startswith(folder + os.sep) for folder in self._folders) and not is_ignored(path)
+        return any(_lies_in(path, folder) for folder in self._folders) and not is_ignored(path)
 
 
 def _is_new_folder(path: str) -> bool:
@@ -173,5 +175,9 @@ def services_of(paths: Iterable[str], folders: dict[str, tuple[str, ...]]) -> se
     return {
         service
         for service, places in folders.items()
-        if any(path == place or path.startswith(place + os.sep) for path in paths for place in places)
+        if any(_lies_in(path, place) for path in paths for place in places)
     }
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
