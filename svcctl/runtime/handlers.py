@@ -149,7 +149,7 @@ def _of_class(kind: type, env: Env) -> Begin:
 
         def threaded(request: Request, invocation: Invocation) -> Awaitable[Any]:
             bound = kind(invocation, env).fetch
-            return _settled(in_thread(bound, request) if takes_request else in_thread(bound))
+            return beside(bound, request) if takes_request else beside(bound)
 
         return threaded
     if not takes_request:
@@ -171,7 +171,7 @@ def _of_function(function: Callable[..., Any], env: Env) -> Begin:
     count = min(_positional(function), 3)
 
     def threaded(request: Request, invocation: Invocation) -> Awaitable[Any]:
-        return _settled(in_thread(function, *(request, env, invocation)[:count]))
+        return beside(function, *(request, env, invocation)[:count])
 
     def call(request: Request, invocation: Invocation) -> Awaitable[Any]:
         begun: Awaitable[Any] = function(*(request, env, invocation)[:count])
@@ -180,9 +180,9 @@ def _of_function(function: Callable[..., Any], env: Env) -> Begin:
     return call if inspect.iscoroutinefunction(function) else threaded
 
 
-async def _settled(work: Awaitable[Any]) -> Any:
-    """A sync handler may hand on a coroutine, such as that of a binding's fetch."""
-    result = await work
+async def beside(function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Any:
+    """A sync function in a thread. It may hand on a coroutine, such as that of a binding's fetch."""
+    result = await in_thread(function, *arguments, **named)
     return await result if inspect.isawaitable(result) else result
 
 
