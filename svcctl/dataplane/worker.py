@@ -151,6 +151,8 @@ class Worker:
 
     def _start(self, orders: Orders) -> None:
         self._orders = orders
+        self.trust = TrustedProxies(orders.trusted_proxies)
+        self._key = orders.key
         capture.install(1, orders.assembly.front)
         capture.redact([value for part in orders.assembly.parts for value in part.secrets.values.values()])
         try:
@@ -165,8 +167,6 @@ class Worker:
         confinement.hold(orders.assembly.parts)
         confinement.limit(orders.memory)
         os.chdir(orders.assembly.front.folder)
-        self.trust = TrustedProxies(orders.trusted_proxies)
-        self._key = orders.key
         self._running = Running(orders.assembly, self._open_keyvalues)
         self._answering = Answering(
             self._running, timeout=orders.request_timeout, explain=orders.explain, log=orders.access_log
