@@ -26,7 +26,7 @@ def explaining(ref: str, message: str, text: str) -> App:
 
     async def app(scope: Scope, _receive: Receive, send: Send, _respond: object = None) -> None:
         began = time.perf_counter()
-        await explain(scope, send, message, f"{ref} does not start; it is tried again when a file changes", text)
+        await explain(scope, send, message, f"{ref} is started again when a file changes", text)
         capture.log_request(scope, 500, time.perf_counter() - began, "-")
 
     return app
