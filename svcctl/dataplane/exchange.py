@@ -27,6 +27,7 @@ _CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 _JOINED: Final = 1 << 16
 """A body of up to so many bytes is copied to leave with its head."""
 _LINES_KEPT: Final = 2048
+_LINE_KEPT: Final = 128
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\x7f]*")
 _BODILESS: Final = frozenset({204, 304})
@@ -51,9 +52,10 @@ def line(header: Raw) -> bytes:
     if not _VALUE.fullmatch(value):
         raise RuntimeError(f"Invalid HTTP header value for {name!r}: {value!r}")
     made = b"%b: %b\r\n" % (name.lower(), value)
-    if len(_lines) >= _LINES_KEPT:
-        _lines.clear()
-    _lines[header] = made
+    if len(made) <= _LINE_KEPT:
+        if len(_lines) >= _LINES_KEPT:
+            _lines.clear()
+        _lines[header] = made
     return made
 
 
