@@ -5,6 +5,7 @@ store. A store knows the hash alone; a search for the secret behind it would be 
 """
 
 import os
+import re
 import string
 import zlib
 
@@ -15,6 +16,7 @@ from svcctl.sealing.value import SecretValue
 PREFIX = "svc_"
 _DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _LENGTH, _CHECKED = 43, 6
+_LIKE = re.compile(r"svc_[0-9A-Za-z]{8,}")
 
 
 def new() -> SecretValue:
@@ -31,6 +33,11 @@ def is_token(text: str) -> bool:
         and text.startswith(PREFIX)
         and check == _check(body)
     )
+
+
+def masked(text: str) -> str:
+    """With whatever looks like a token hidden: people paste them into the wrong place."""
+    return _LIKE.sub(f"{PREFIX}***", text)
 
 
 def hash_of(secret: SecretValue) -> Digest:

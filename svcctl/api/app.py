@@ -18,7 +18,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream as Streamed
 
-from svcctl import __version__
+from svcctl import __version__, tokens
 from svcctl.api import changing, document, reading, running
 from svcctl.api.callers import Callers, note
 from svcctl.api.door import LOOPBACK, Door
@@ -138,7 +138,9 @@ class Api:
         token = self._callers.identify(backend, hash, peer, f"{route.method} {route.path}")
         request.scope["state"]["token"] = token.name
         request.scope["state"]["holder"] = token
-        return Guarded(backend, token)
+        guarded = Guarded(backend, token)
+        guarded.require(route.power)
+        return guarded
 
     @staticmethod
     def _ask(backend: Guarded, route: Route, request: Asked, body: bytes) -> Any:
@@ -161,7 +163,7 @@ class Api:
                 raise
             except Forbidden as error:
                 holder: Token = request.scope["state"]["holder"]
-                what = f"{route.method} {request.url.path[:200]}"
+                what = f"{route.method} {tokens.masked(request.url.path[:200])}"
                 refusal = Refusal(at="", actor=holder.name, peer=peer, what=what, why=error.message, token=holder.id)
                 note(backend, refusal)
                 raise
@@ -175,7 +177,6 @@ class Api:
 
         def work(backend: Authority) -> Any:
             guarded = self._enter(backend, route, request, hash, peer)
-            guarded.require("upload")
             return route.handler(guarded, frames(arriving))
 
         async with self._uploads, self._pool.lease() as lease:
@@ -224,8 +225,7 @@ class Api:
 
     async def _poll(self, route: Route, request: Asked, hash: Digest, peer: str) -> Response[Any]:
         def work(backend: Authority) -> tuple[int, int, float]:
-            guarded = self._enter(backend, route, request, hash, peer)
-            guarded.require("follow")
+            self._enter(backend, route, request, hash, peer)
             asked = query_of(request.scope["query_string"], request.path_params, reading.ChangesPage)
             return backend.wait(0, 0), asked.after or 0, asked.timeout
 

@@ -47,11 +47,11 @@ def artifact(backend: Guarded, asked: OneDigest, body: bytes) -> Registered:
 
 
 ROUTES = (
-    Route("POST", "/v1/changes", "Carry a command out; done before under its id, the first change", apply, COMMAND),
-    Route("POST", "/v1/plan", "What a command would do", plan, COMMAND),
-    Route("POST", "/v1/seal", "Seal a secret's value for an environment", seal, SEAL),
-    Route("POST", "/v1/blobs/missing", "Which of these blobs are not there", missing, COMMAND),
-    Route("POST", "/v1/blobs", "Store blobs, all or none", blobs, FRAMES_SIZE, FRAMES, kind="frames"),
+    Route("POST", "/v1/changes", "Carry a command out, once", apply, COMMAND, power="change"),
+    Route("POST", "/v1/plan", "What a command would do", plan, COMMAND, power="change"),
+    Route("POST", "/v1/seal", "Seal a secret's value for an environment", seal, SEAL, power="change"),
+    Route("POST", "/v1/blobs/missing", "Which of these blobs are not there", missing, COMMAND, power="upload"),
+    Route("POST", "/v1/blobs", "Store blobs, all or none", blobs, FRAMES_SIZE, FRAMES, power="upload", kind="frames"),
     Route("PUT", "/v1/artifacts/{digest}", "Register an artifact whose blobs are there; 409 names those that are not",
-          artifact, MANIFEST_SIZE, MANIFEST, kind="bytes"),
+          artifact, MANIFEST_SIZE, MANIFEST, power="upload", kind="bytes"),
 )  # fmt: skip

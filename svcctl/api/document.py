@@ -19,7 +19,7 @@ def openapi(backend: Guarded) -> Raw:  # noqa: ARG001  # every handler takes one
     return Raw(content, "application/json", f"{__version__}-openapi")
 
 
-ROUTES = (Route("GET", "/openapi.json", "This document", openapi),)
+ROUTES = (Route("GET", "/openapi.json", "This document", openapi, power="follow"),)
 
 
 @cache

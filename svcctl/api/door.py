@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 from uuid import uuid4
 
-from svcctl import __version__, wire
+from svcctl import __version__, tokens, wire
 from svcctl.api.problems import problem
 from svcctl.backend.messages import REQUEST_HEADER, VERSION_HEADER
 from svcctl.errors import Forbidden, SvcctlError
@@ -75,7 +75,7 @@ class Door:
             "peer": client[0] if client else None,
             "token": state.get("token"),
             "method": scope["method"],
-            "path": clean(scope["path"][:200]),
+            "path": clean(tokens.masked(scope["path"][:200])),
             "status": status or None,
             "ms": round(seconds * 1000, 1),
             "error": state.get("error"),

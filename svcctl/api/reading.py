@@ -202,7 +202,7 @@ def _of_one_service(text: str) -> Reference:
 
 
 ROUTES = (
-    Route("GET", "/v1/whoami", "What the token allows", whoami),
+    Route("GET", "/v1/whoami", "What the token allows", whoami, power="follow"),
     Route("GET", "/v1/projects", "Projects", projects),
     Route("GET", "/v1/services", "Services", services),
     Route("GET", "/v1/environments", "Living environments of a project", environments),
@@ -213,13 +213,15 @@ ROUTES = (
     Route("GET", "/v1/version", "One version", version),
     Route("GET", "/v1/settings/{digest}", "A settings document", settings),
     Route("GET", "/v1/history", "A page of versions, newest first", history),
-    Route("GET", "/v1/changes", "A page of changes; with `after` the long poll", changes, kind="poll"),
+    Route("GET", "/v1/changes", "A page of changes; with `after` the long poll", changes, power="follow", kind="poll"),
     Route("GET", "/v1/changes/{id}", "A change by its id, or null", change),
     Route("GET", "/v1/running", "Versions that laid code of a commit or digest", running),
     Route("GET", "/v1/tags/{service}/{name}", "The tags of an environment", tags),
     Route("GET", "/v1/deployment/{service}/{name}", "What an environment runs, through its bindings", deployment),
     Route("GET", "/v1/namespaces/{service}/{name}", "The KV namespaces that its bindings reach", namespaces),
-    Route("GET", "/v1/tokens", "Every token that was ever made", tokens),
-    Route("GET", "/v1/refusals", "A page of requests that were turned away, newest first", refusals),
-    Route("GET", "/v1/manifests/{digest}", "The canonical bytes of a manifest", manifest, answers=MANIFEST),
+    Route("GET", "/v1/tokens", "Every token that was ever made", tokens, power="govern"),
+    Route("GET", "/v1/refusals", "A page of requests that were turned away, newest first", refusals, power="govern"),
+    Route(
+        "GET", "/v1/manifests/{digest}", "The canonical bytes of a manifest", manifest, answers=MANIFEST, power="fetch"
+    ),
 )

@@ -11,6 +11,8 @@ from typing import Any, Literal, get_type_hints
 
 import msgspec
 
+from svcctl.rules.access import Power
+
 Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 KB = 1 << 10
@@ -37,6 +39,8 @@ class Route(msgspec.Struct, frozen=True):
     """Of the body."""
     answers: str = "application/json"
     status: int = 200
+    power: Power = "read"
+    """What the role of a token must allow before anything of the request is looked at; scope comes later."""
     kind: Literal["plain", "blob", "frames", "bytes", "poll"] = "plain"
     """How body and answer travel: `bytes` is a body handed on as it came; the others are streams and the long poll."""
 

@@ -104,12 +104,25 @@ def _check_size(size: int) -> None:
 
 
 ROUTES = (
-    Route("GET", "/v1/follow", "Environments that changed after change `after`; with 0 all that live", follow),
-    Route("POST", "/v1/reveal", "The values behind a head's fingerprints, in base64", reveal, 256 * KB),
-    Route("GET", "/v1/blobs/{digest}", "A blob, or ranges of it", blob, answers=BLOB, kind="blob"),
-    Route("GET", "/v1/kv/{namespace}/entry", "One entry of a KV namespace", kv_get),
-    Route("PUT", "/v1/kv/{namespace}/entries", "Write entries, all or none", kv_put, KV_BODY),
-    Route("DELETE", "/v1/kv/{namespace}/entry", "Delete an entry", kv_delete),
-    Route("GET", "/v1/kv/{namespace}/keys", "A page of keys", kv_list),
-    Route("POST", "/v1/kv/{namespace}/copy", "Begin a namespace with another one's entries", kv_copy, 4 * KB),
+    Route(
+        "GET",
+        "/v1/follow",
+        "Environments that changed after change `after`; with 0 all that live",
+        follow,
+        power="follow",
+    ),
+    Route("POST", "/v1/reveal", "The values behind a head's fingerprints, in base64", reveal, 256 * KB, power="reveal"),
+    Route("GET", "/v1/blobs/{digest}", "A blob, or ranges of it", blob, answers=BLOB, power="fetch", kind="blob"),
+    Route("GET", "/v1/kv/{namespace}/entry", "One entry of a KV namespace", kv_get, power="keyvalues"),
+    Route("PUT", "/v1/kv/{namespace}/entries", "Write entries, all or none", kv_put, KV_BODY, power="keyvalues"),
+    Route("DELETE", "/v1/kv/{namespace}/entry", "Delete an entry", kv_delete, power="keyvalues"),
+    Route("GET", "/v1/kv/{namespace}/keys", "A page of keys", kv_list, power="keyvalues"),
+    Route(
+        "POST",
+        "/v1/kv/{namespace}/copy",
+        "Begin a namespace with another one's entries",
+        kv_copy,
+        4 * KB,
+        power="keyvalues",
+    ),
 )

@@ -141,7 +141,8 @@ class Backend(Protocol):
     def by_origin(self, id: EnvironmentId) -> Environment | None:
         """An environment by its internal id, living or deleted."""
 
-    def settings(self, digest: Digest) -> Settings: ...
+    def settings(self, digest: Digest) -> Settings:
+        """Raises NotFound."""
 
     def settings_of(self, environment: Environment) -> Settings:
         """Of its head; empty where it has none."""

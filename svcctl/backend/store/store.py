@@ -24,7 +24,7 @@ from svcctl.backend.store.ledger import Ledger
 from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.pages import Pages
 from svcctl.backend.store.reads import Reads
-from svcctl.digest import Digest
+from svcctl.digest import Digest, short
 from svcctl.errors import Damage, Forbidden, NotFound, Unreachable
 from svcctl.model import (
     Change,
@@ -172,6 +172,8 @@ class Store:
 
     def settings(self, digest: Digest) -> Settings:
         with self.database.reading():
+            if not self.database.one("SELECT 1 FROM settings WHERE digest = ?", (digest,)):
+                raise NotFound(f"no settings {short(digest)} in the store")
             return Ledger(self.database).settings(digest)
 
     def settings_of(self, environment: Environment) -> Settings:
