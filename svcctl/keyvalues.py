@@ -79,6 +79,10 @@ class KeyValues(Protocol):
     full disk) or Damage where it can't be done: then nothing was changed.
     """
 
+    @property
+    def near(self) -> bool:
+        """Whether a small value is read in microseconds, so that an event loop can wait for it."""
+
     def get(self, namespace: str, key: str, now: float, *, most: int | None = None) -> Entry | None:
         """None where there is nothing, or nothing any more. Raises Larger, having read nothing, where the value is
         longer than `most` bytes."""

@@ -2,7 +2,8 @@
 
 Names may be Cloudflare's (`expirationTtl`) or Python's (`expiration_ttl`), options keywords or one dict.
 
-A small value is read at once, on the event loop: that takes ten microseconds, and a thread would take fifty more.
+A small value of a store that is near is read at once, on the event loop: that takes ten microseconds, and a thread
+would take fifty more.
 Everything that may take longer runs in threads of KV's own: what opens the store, values over 64 KB, lists, and all
 writes, which wait for the disk and for other writers. What is put while a write is under way is written together by
 the next one: each put costs its share of one wait for the disk.
@@ -195,7 +196,7 @@ class KVNamespace:
                 'Unknown response type. Possible types are "text", "arrayBuffer", "bytes", "json", and "stream".'
             )
         read = partial(self._keyvalues.get, self._namespace, key, time.time())
-        if not self._opened:
+        if not (self._opened and self._keyvalues.near):
             return await self._in_thread("GET", read)
         _count()
         try:

@@ -76,6 +76,8 @@ _FORGET = (
 class KeyValueStore:
     """KeyValues in the folder of a store. Opened by its first call, anew in each process after a fork."""
 
+    near = True
+
     def __init__(self, folder: Path, *, patience: float = PATIENCE, clock: Callable[[], float] = time.time) -> None:
         """`clock` decides what a write may remove."""
         self._clock = clock
