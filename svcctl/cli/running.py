@@ -47,7 +47,8 @@ def orders(
 
 def plane(context: Context, given: Orders, patience: Patience) -> Plane:
     folder = store_folder(context)
-    logbook = Logbook(folder / "logs")
+    # A store that was moved away may come back: nothing is put in its place.
+    logbook = Logbook(folder / "logs", parents=False)
 
     def record(records: list[LogRecord]) -> None:
         logbook.append(records)

@@ -174,7 +174,7 @@ class LedgerSource:
             if whole or any(place.identity.deleted for place in followed.places):
                 self._cache.forget([place.identity.id for place in self.landscape.living()])
         except OSError as error:
-            text = f"the cache can't be written: {error.strerror}"
+            text = f"the cache can't be written: {_words(error)}"
             self._complain("cache", f"{text}; a restart without the store would serve what was kept before")
         else:
             self._complaints.pop("cache", None)
@@ -204,7 +204,7 @@ class LedgerSource:
     def _lost(self, error: Exception) -> None:
         self._let_go()
         self.reachable = False
-        text = error.message if isinstance(error, SvcctlError) else f"it can't be understood: {error}"
+        text = _words(error)
         if isinstance(error, NotFound) and not self.landscape.store and self._cache.kept() is None:
             self._complain("store", "nothing was deployed yet; what is deployed is served at once", "info")
         else:
@@ -230,7 +230,12 @@ class LedgerSource:
         place = self.landscape.by_id(id)
         if place is None or place.identity.deleted:
             raise NotLive("it was deleted")
-        return assemble(self.landscape, place, self._files, self._reveal)
+        try:
+            return assemble(self.landscape, place, self._files, self._reveal)
+        except SvcctlError as error:
+            raise type(error)(f"{place.ref} can't be started: {error.message}") from error
+        except OSError as error:
+            raise Unreachable(f"{place.ref} can't be started: {_words(error)}") from error
 
     def _files(self, code: Digest) -> Files:
         return self._asking(lambda backend: self._cache.files(code, backend))
@@ -249,7 +254,7 @@ class LedgerSource:
     # ---- ahead of requests
 
     def _fetch(self, place: Place) -> None:
-        head, about = place.head, f"{place.ref}"
+        head, about = place.head, place.ref
         if head is None:
             return
         try:
@@ -258,8 +263,7 @@ class LedgerSource:
             self._reveal(place.identity.id, place.settings.secrets if place.settings else {})
         except (SvcctlError, OSError) as error:
             if self.reachable:
-                text = error.message if isinstance(error, SvcctlError) else str(error)
-                self._complain(about, f"{head.ref} can't be fetched: {text}")
+                self._complain(about, f"{head.ref} can't be fetched: {_words(error)}")
             return
         self._complaints.pop(about, None)
         self._fetched.add((place.identity.id, head.number))
@@ -268,7 +272,7 @@ class LedgerSource:
         try:
             self._cache.sweep(set(self._needed()))
         except OSError as error:
-            self._complain("sweep", f"the cache can't be swept: {error.strerror}")
+            self._complain("sweep", f"the cache can't be swept: {_words(error)}")
         heads = {(place.identity.id, place.head.number) for place in self.landscape.living() if place.head}
         self._fetched &= heads
 
@@ -276,3 +280,15 @@ class LedgerSource:
         for place in self.landscape.living():
             if place.head and place.head.code:
                 yield place.head.code.digest
+
+
+def _words(error: Exception) -> str:
+    match error:
+        case SvcctlError():
+            return error.message
+        case OSError(filename=str() as name, strerror=text):
+            return f"{name}: {text}"
+        case OSError(strerror=text):
+            return str(text)
+        case _:
+            return f"it can't be understood: {error}"

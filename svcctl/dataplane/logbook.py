@@ -150,13 +150,14 @@ class Decoder:
 
 
 class Logbook:
-    def __init__(self, folder: Path, *, size: int = _SIZE, files: int = _FILES) -> None:
-        """Opens nothing yet; nothing here raises OSError."""
+    def __init__(self, folder: Path, *, size: int = _SIZE, files: int = _FILES, parents: bool = True) -> None:
+        """Opens nothing yet; nothing here raises OSError. `parents`: folders above it may be made too."""
         self.folder = folder
         self.lost = 0
         """Records that could not be written, and of which no line of the log tells yet."""
         self._size = size
         self._files = files
+        self._parents = parents
         self._file: int | None = None
         self._number = 0
         self._broken = False
@@ -227,7 +228,7 @@ class Logbook:
             self.close()  # removed under us, or full: then `_open` goes on to the next
 
     def _open(self) -> int:
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=self._parents, exist_ok=True)
         files = _files(self.folder)
         number, path = files[-1] if files else (1, _path(self.folder, 1))
         if files and path.stat().st_size >= self._size:

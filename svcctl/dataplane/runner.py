@@ -85,7 +85,7 @@ class Runner(Events):
     def __init__(self, key: str, means: Means) -> None:
         self.key = key
         self.place = key
-        """As people call it; with its version, once that is known."""
+        """As people call it, once that is known."""
         self.current: WorkerProcess | None = None
         self.successor: WorkerProcess | None = None
         self.trouble: Trouble | None = None
@@ -180,17 +180,15 @@ class Runner(Events):
             self._not_now(error.message, error.message)
         except SvcctlError as error:
             self._not_now(error.message)
-        except OSError as error:
-            self._not_now(f"{error.filename or 'this machine'}: {error.strerror}")
         except Exception:
-            self._not_now("of a bug in svcctl")
+            self._not_now(f"{self.place} can't be started, because of a bug in svcctl")
             raise
         else:
             if not self._closed:
                 self._want(assembly)
 
     def _want(self, assembly: Assembly) -> None:
-        self.place = assembly.front.ref
+        self.place = assembly.place
         fingerprint = digest.of_blob(wire.canonical(assembly))
         if self.current is not None and self.current.fingerprint == fingerprint:
             self._drop_successor()
@@ -208,7 +206,7 @@ class Runner(Events):
                 replace(self._means.orders, assembly=assembly, key=self.key), self, fingerprint
             )
         except OSError as error:
-            self._not_now(f"no process can be started: {error.strerror}")
+            self._not_now(f"{self.place} can't be started: there can be no other process: {error.strerror}")
             return
         self._drop_successor()
         self.successor = worker
@@ -222,12 +220,12 @@ class Runner(Events):
         self._rest.end()
         self._refuse_waiting(Trouble(503, why))
 
-    def _not_now(self, why: str, told: str = "the log of svcctl serve says why") -> None:
+    def _not_now(self, why: str, told: str = "this can't be started now: the log of svcctl serve says why") -> None:
         """It can't be made ready: what is live stays live. `told`: to clients."""
         self._rest.begin(self._loop.time(), resting.START)
-        self._complain(f"{self.place} can't be started: {why}")
+        self._complain(why)
         if self.current is None and self.successor is None:
-            self._refuse_waiting(Trouble(503, f"{self.place} can't be started: {told}"))
+            self._refuse_waiting(Trouble(503, told))
 
     def _start_failed(self, worker: WorkerProcess, why: str) -> None:
         self.successor = None
