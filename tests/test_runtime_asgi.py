@@ -500,18 +500,17 @@ def test_a_wsgi_answer_with_its_length_is_sent_as_one():
         start_response("200 OK", [("Content-Length", "2")])
         yield b""
         yield b"hi"
-        ended.append(True)
+        ended.set()
 
-    ended: list[bool] = []
+    ended = threading.Event()
 
     async def scene() -> None:
         response = await asked_wsgi(app)
         assert isinstance(response.content(), bytes)
         assert await response.text() == "hi"
-        await asyncio.sleep(0)
+        assert await asyncio.to_thread(ended.wait, 30), "the iterable is read to its end"
 
     run(scene())
-    assert ended == [True]
 
 
 def test_write_comes_before_what_is_returned():
