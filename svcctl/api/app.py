@@ -19,7 +19,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.response import Stream as Streamed
 
 from svcctl import __version__, tokens
-from svcctl.api import changing, document, reading, running
+from svcctl.api import changing, document, moving, reading, running
 from svcctl.api.callers import Callers, note
 from svcctl.api.door import LOOPBACK, Door
 from svcctl.api.guarded import Guarded
@@ -37,7 +37,9 @@ from svcctl.errors import Forbidden, SvcctlError, Throttled, Unauthorized, Unrea
 from svcctl.model import Refusal, Token
 
 Asked = Request[Any, Any, Any]
-ROUTES: tuple[Route, ...] = (*reading.ROUTES, *changing.ROUTES, *running.ROUTES, *document.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *reading.ROUTES, *changing.ROUTES, *running.ROUTES, *moving.ROUTES, *document.ROUTES,
+)  # fmt: skip
 _CHUNK = 1 << 18
 _FOREVER = "private, immutable, max-age=31536000"
 

@@ -64,6 +64,13 @@ class Guarded:
         wanted = parse(ref)
         return self._sees(wanted.service or "", wanted.environment)
 
+    def whole(self) -> Authority:
+        """Without limits, for an admin of everything: history holds everything."""
+        self.require("govern")
+        if not self._everywhere:
+            raise Forbidden(f"token {self.token.name!r} is for {access.scope(self.token)}: history is of everything")
+        return self._backend
+
     # ---- reading
 
     def projects(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 
 from svcctl.backend.base import Stream
+from svcctl.backend.segment import SealedSecrets
 from svcctl.digest import Digest
 from svcctl.errors import UsageError
 from svcctl.model import EnvironmentId, Model
@@ -79,6 +80,21 @@ class KVCopy(Model):
 class KVCopied(Model):
     count: int | None = None
     """None: it was done before."""
+
+
+class ToSealAll(Model):
+    key: bytes
+    """What a passphrase gave, in base64."""
+    salt: bytes
+
+
+class ToTake(Model):
+    sent: SealedSecrets
+    key: bytes
+
+
+class Count(Model):
+    count: int
 
 
 class Live(Model):

@@ -54,6 +54,9 @@ class RemoteKeyValues:
         found: KVPage = self._ask(KVPage, "GET", namespace, "keys", query=query)
         return Page(tuple(Key(key.name, key.expires, key.metadata) for key in found.keys), found.cursor)
 
+    def namespaces(self) -> tuple[str, ...]:
+        return self._session.ask(tuple[str, ...], "GET", "/v1/kv")
+
     def copy(self, source: str, target: str) -> int | None:
         """It takes as long as there are entries; done once, it may be asked for again."""
         body = wire.canonical(KVCopy(source=source))

@@ -5,6 +5,7 @@ What an API answers is held against what was asked: manifests, blobs and setting
 changes against their names, the feed of changes against what it said before. An API that lies is refused.
 """
 
+import base64
 import time
 from collections.abc import Collection, Mapping
 from functools import cached_property
@@ -15,9 +16,10 @@ import msgspec
 
 from svcctl import digest, wire
 from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
-from svcctl.backend.messages import Newest, ToReveal, ToSeal
+from svcctl.backend.messages import Count, Newest, ToReveal, ToSeal, ToSealAll, ToTake
 from svcctl.backend.remote import receiving, sending
 from svcctl.backend.remote.session import Patience, Session
+from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
 from svcctl.digest import Digest
 from svcctl.errors import Damage, Unreachable
 from svcctl.model import (
@@ -42,10 +44,12 @@ if TYPE_CHECKING:
     from svcctl.backend.remote.keyvalues import RemoteKeyValues
     from svcctl.backend.remote.library import httpx
     from svcctl.commands import Command
+    from svcctl.sealing import MasterKey
 
 T = TypeVar("T")
 _POLL = 25.0
 _SLACK = 15.0  # seconds over a poll's own in which its answer must be there
+_LONG = 600.0  # seconds for what checks or seals everything
 _NAMES = 80  # in one query; the API takes a hundred parameters
 
 
@@ -162,9 +166,7 @@ class Remote:
         return self._read(Refusals, "/v1/refusals", limit=limit, cursor=cursor)
 
     def manifest(self, code: Digest) -> Manifest:
-        content = self._session.content("GET", f"/v1/manifests/{_part(code)}")
-        self._check(digest.of("artifact", content) == code, "a manifest")
-        return self._session.decoded(content, Manifest)
+        return self._session.decoded(self.manifest_bytes(code), Manifest)
 
     def open_blob(self, blob: Digest) -> Stream:
         """It is all here before any of it is handed on: in memory, or in a temporary file where it is large."""
@@ -239,6 +241,34 @@ class Remote:
             if found.number > after or time.monotonic() >= deadline:
                 return found.number
 
+    # ---- moving
+
+    def standing(self, at: int | None = None) -> Standing:
+        return self._read(Standing, "/v1/standing", at=at)
+
+    def segment(self, after: int, until: int) -> Segment:
+        return self._read(Segment, "/v1/segments", after=after, until=until)
+
+    def append(self, segment: Segment) -> Standing:
+        """Done twice, it is done once."""
+        return self._session.ask(Standing, "POST", "/v1/segments", body=wire.canonical(segment), timeout=_LONG)
+
+    def manifest_bytes(self, code: Digest) -> bytes:
+        content = self._session.content("GET", f"/v1/manifests/{_part(code)}")
+        self._check(digest.of("artifact", content) == code, "a manifest")
+        return content
+
+    def seal_all(self, key: "MasterKey", salt: bytes) -> SealedSecrets:
+        body = wire.canonical(ToSealAll(key=_bytes(key), salt=salt))
+        return self._session.ask(SealedSecrets, "POST", "/v1/secrets/seal", body=body, timeout=_LONG)
+
+    def take_secrets(self, sent: SealedSecrets, key: "MasterKey") -> int:
+        body = wire.canonical(ToTake(sent=sent, key=_bytes(key)))
+        return self._session.ask(Count, "POST", "/v1/secrets", body=body, timeout=_LONG).count
+
+    def valueless(self) -> tuple[Valueless, ...]:
+        return self._read(tuple[Valueless, ...], "/v1/valueless")
+
     def _not_older(self, number: int) -> None:
         """Of a store whose id is the same, fewer changes than it had mean that it was set back."""
         if number < self._newest:
@@ -264,6 +294,10 @@ def _is_in(names: Collection[str] | None, name: str) -> bool:
 
 def _digest_of(settings: Settings) -> Digest:
     return digest.of("settings", wire.canonical(settings))
+
+
+def _bytes(key: "MasterKey") -> bytes:
+    return base64.b64decode(key.encoded().reveal())
 
 
 def _fields(filter: Filter) -> dict[str, Any]:

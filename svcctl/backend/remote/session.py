@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 import msgspec
 
 from svcctl import __version__, errors, wire
+from svcctl.backend.address import normal
 from svcctl.backend.messages import REQUEST_HEADER, VERSION_HEADER
-from svcctl.backend.remote.address import normal
 from svcctl.backend.remote.library import httpx
 from svcctl.errors import Damage, Forbidden, NotFound, SvcctlError, Throttled, TooLarge, Unauthorized, Unreachable
 from svcctl.sealing.value import SecretValue
