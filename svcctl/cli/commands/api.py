@@ -12,6 +12,8 @@ from svcctl.cli.options import HostOption, PortOption
 from svcctl.cli.output import Block, Note, Success
 from svcctl.model import Model
 
+_BACKLOG = 1024
+
 
 class Answering(Model):
     url: str
@@ -53,6 +55,7 @@ def api(
         context.backend_option = store
     context.new_backend()
     sock = running.listener(context, host, port)
+    sock.listen(_BACKLOG)  # who reads the announcement may connect at once
     apiserver.first_token(context, token_file and context.path(token_file))
     server = apiserver.Server(
         apiserver.application(context, host, allow_host or (), threads), proxies=trusted_proxy or (), drain=drain
