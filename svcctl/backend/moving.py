@@ -208,7 +208,7 @@ def check(source: Source, target: Backend) -> Standing:
     if ours.store != theirs.store:
         raise _other(f"it is store {ours.store[:8]}, and the source is {theirs.store[:8]}")
     if ours.number > theirs.number:
-        raise _other(f"it is {ours.number - theirs.number} changes ahead of the source, which ends at c{theirs.number}")
+        raise _other(f"it is at c{ours.number}, and the source ends at c{theirs.number}")
     beginning = theirs.head if ours.number == theirs.number else source.beginning(ours.number)
     if beginning not in (None, ours.head):
         raise _other(f"the two part at or before c{ours.number}")
@@ -245,7 +245,7 @@ def move(
         progress.advance(reached.number - before.number)
     progress.done()
     reached = target.standing(outline.standing.number)
-    if reached != outline.standing:
+    if outline.standing.number and reached != outline.standing:
         raise Damage(
             f"the target is at {reached.head}, and the source said {outline.standing.head}",
             hint="the source gave another history than its own",

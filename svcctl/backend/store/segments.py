@@ -50,8 +50,8 @@ from svcctl.rules.state import Bound, Identity, Place, Step
 
 T = TypeVar("T")
 _SIZE = 4_000_000
-"""Bytes of a segment after which it takes no further change."""
-_CHANGES = 200
+"""Bytes that a segment of more than one change may have."""
+_CHANGES = 1000
 _OF_THE_STORE = Owned | Domain | TokenCreated | TokenRevoked
 _INSERT_CHANGE = "INSERT INTO changes (number, id, project, at, actor, digest, body) VALUES (?,?,?,?,?,?,?)"
 
@@ -79,19 +79,10 @@ def _newest(database: Database) -> int:
 
 def give(database: Database, blobs: Blobs, after: int, until: int) -> Segment:
     """The changes from `after` + 1 on, at most to `until`: some megabytes of them, and one at least."""
-    changes: list[SentChange] = []
-    records: list[SentRecord] = []
-    end, size, until = after, 0, min(until, _newest(database))
-    while end < until and size < _SIZE:
-        upper = min(until, end + (_CHANGES if size else 1))
-        found = _changes(database, end, upper)
-        if len(found) != upper - end:
-            raise Damage(f"changes are missing between c{end + 1} and c{upper}", next="svcctl verify")
-        following = _records(database, end, upper)
-        changes += found
-        records += following
-        size += sum(len(each.body) for each in found) + sum(len(each.body) for each in following)
-        end = upper
+    end = _end(database, after, min(until, _newest(database)))
+    changes, records = _changes(database, after, end), _records(database, after, end)
+    if len(changes) != end - after:
+        raise Damage(f"changes are missing between c{after + 1} and c{end}", next="svcctl verify")
     verifier = Verifier(database, blobs, SILENT)
     return Segment(
         store=_store(database),
@@ -103,6 +94,22 @@ def give(database: Database, blobs: Blobs, after: int, until: int) -> Segment:
         claims=_claims(database, {each.environment for each in records}),
         artifacts=tuple(_artifacts(database, after, end)),
     )
+
+
+def _end(database: Database, after: int, until: int) -> int:
+    sizes = database.all(
+        "SELECT r.change, sum(length(r.body) + coalesce(length(s.body), 0)) FROM records r "
+        "LEFT JOIN settings s ON s.digest = r.settings WHERE r.change > ? AND r.change <= ? "
+        "GROUP BY r.change ORDER BY r.change",
+        (after, min(until, after + _CHANGES)),
+    )
+    end, total = after, 0
+    for change, size in sizes:
+        total += int(size)
+        if end > after and total > _SIZE:
+            break
+        end = int(change)
+    return end
 
 
 def _changes(database: Database, after: int, until: int) -> list[SentChange]:
@@ -369,7 +376,7 @@ class _Arrival:
             half = self._code_half(where, chain, entry)
             code = replace(code, since=half.since, under=half.under)
             if half.since == number:
-                self._artifacts[code.digest] = f"{identity.ref}@{number}"
+                self._artifacts.setdefault(code.digest, f"{identity.ref}@{number}")
         elif chain.runs is not None:
             raise _lie(where, f"takes the code away from {identity.ref}")
         whole = replace(
