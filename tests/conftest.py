@@ -2,17 +2,26 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
+import postgres
 import pytest
+import remotely
 from hypothesis import settings
+from postgres import Server
 from scene import Clock, People, Scene
 
 from svcctl.backend.base import Backend
+from svcctl.backend.remote import Remote
 from svcctl.backend.store import Store
 
 settings.register_profile("svcctl", derandomize=True, database=None, deadline=None)
 settings.load_profile("svcctl")
+
+KEY = "c3ZjY3RsJ3MgdGVzdHMga25vdyB0aGlzIG9uZSBrZXk="
+"""To secrets of a store that has no folder to keep one in."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -40,18 +49,74 @@ def people() -> People:
     return People()
 
 
-@pytest.fixture(params=["sqlite"])  # PostgreSQL and the API join here
-def connect(tmp_path: Path, clock: Clock, people: People) -> Iterator[Callable[[], Backend]]:
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A PostgreSQL of the session's own, started by the first test that asks."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(server: Server) -> str:
+    """The URL of an empty store on PostgreSQL."""
+    server.clear()
+    return server.cleared
+
+
+@pytest.fixture(
+    params=["sqlite", "postgres", "api", pytest.param("api-postgres", marks=pytest.mark.soak)],
+)
+def connect(
+    tmp_path: Path, clock: Clock, people: People, request: pytest.FixtureRequest
+) -> Iterator[Callable[[], Backend]]:
     """Opens the test's one backend, each time as another process would."""
-    opened: list[Store] = []
+    if request.param.endswith("postgres"):
+        place, environ = request.getfixturevalue("database"), {"SVCCTL_SECRET_KEY": KEY}
+    else:
+        place, environ = tmp_path / ".svcctl", {}
 
-    def open_again() -> Backend:
-        opened.append(Store.open(tmp_path / ".svcctl", actor=people, clock=clock))
-        return opened[-1]
+    def open_store() -> Store:
+        return Store.open(place, actor=people, clock=clock, environ=environ)
 
-    yield open_again
-    for store in opened:
-        store.close()
+    opened: list[Store | Remote] = []
+    with ExitStack() as stack:
+        transport = stack.enter_context(remotely.api(open_store, people)) if request.param.startswith("api") else None
+
+        def open_again() -> Backend:
+            opened.append(remotely.remote(transport) if transport else open_store())
+            return opened[-1]
+
+        yield open_again
+        for each in opened:
+            each.close()
+
+
+@pytest.fixture
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], dict[str, bytes]]:
+    """All that the store keeps, by file or by row."""
+    kind: str = request.node.callspec.params["connect"]
+    if kind.endswith("postgres"):
+        return partial(postgres.stored, request.getfixturevalue("database"))
+    folder = tmp_path / ".svcctl"
+    return lambda: {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+@pytest.fixture
+def alter(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bytes, bytes], None]:
+    """Puts other bytes of the same length into stored blobs, with hands that should not be there."""
+    kind: str = request.node.callspec.params["connect"]
+    if kind.endswith("postgres"):
+        return partial(postgres.alter, request.getfixturevalue("database"))
+
+    def alter(old: bytes, new: bytes) -> None:
+        for pack in (tmp_path / ".svcctl/packs").iterdir():
+            content = pack.read_bytes()
+            if old in content:
+                pack.chmod(0o600)
+                pack.write_bytes(content.replace(old, new))
+
+    return alter
 
 
 @pytest.fixture

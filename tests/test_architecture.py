@@ -30,6 +30,7 @@ HOMES = {
     "pathspec": ("bundle",),
     "uv": ("bundle",),
     "sqlite3": ("backend/store/connection.py",),
+    "psycopg": ("backend/store/postgres.py",),
     "litestar": ("api",),
     "httpx": ("runtime/workers/outbound.py", "backend/remote"),
     "keyring": ("credentials.py",),

@@ -11,7 +11,7 @@ import msgspec
 
 from svcctl import wire
 from svcctl.backend.base import Refusals
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.database import Database, Row
 from svcctl.backend.store.pages import read_cursor, write_cursor
 from svcctl.digest import Digest
 from svcctl.errors import Damage

@@ -1,4 +1,4 @@
-"""Blobs on disk, in packs: those that arrive together are one file, one write, one fsync.
+"""Blobs, in packs: those that arrive together are one file, one write, one fsync, or a few rows of a table (`shelf`).
 
 Order of durability: the pack is written and fsynced under a temporary name, renamed, its folder fsynced; then the
 rows that say where each blob lies are committed. A kill in between leaves a file that no row names, which `gc`
@@ -13,15 +13,15 @@ import hashlib
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import msgspec
 
 from svcctl import digest, faults, wire
 from svcctl.backend.base import Artifact, Stored, Stream
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.database import Database, Hold, Row
 from svcctl.backend.store.ledger import marks
-from svcctl.backend.store.packs import CHUNK, NewPack, Pack, Part, check_arrival, look_of
+from svcctl.backend.store.packs import CHUNK, NewPack, Pack, check_arrival
+from svcctl.backend.store.shelf import Shelf
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Manifest
@@ -33,8 +33,8 @@ _FRESH = 600.0  # seconds after which an upload of what is there already counts 
 
 
 class Blobs:
-    def __init__(self, folder: Path, database: Database) -> None:
-        self.folder = folder
+    def __init__(self, shelf: Shelf, database: Database) -> None:
+        self.shelf = shelf
         self._db = database
 
     # ---- storing
@@ -65,7 +65,7 @@ class Blobs:
             if manifest in wanted:
                 pack.add(manifest, artifact.content)
             pack.finish()
-            with self._db.writing():
+            with self._naming():
                 self._record(pack, damaged)
                 if gone := self._name(artifact.digest, artifact.manifest, manifest):
                     raise Refused(
@@ -91,7 +91,7 @@ class Blobs:
                     pack.copy(source, blob, size, SILENT)
             pack.finish()
             if pack.places:
-                with self._db.writing():
+                with self._naming():
                     kept = self._record(pack, frozenset(damaged))
                     faults.point("upload.before-commit")
                 faults.point("upload.committed")
@@ -114,7 +114,7 @@ class Blobs:
             if damaged or self.missing((blob,)):
                 pack.add(blob, content)
             pack.finish()
-            with self._db.writing():
+            with self._naming():
                 kept = self._record(pack, damaged)
                 gone = self._name(name, manifest, blob)
                 faults.point("upload.before-commit")
@@ -137,8 +137,7 @@ class Blobs:
         if now - row[0] < _FRESH:
             return True
         with self._db.writing():
-            cursor = self._db.execute("UPDATE artifacts SET uploaded = ? WHERE digest = ?", (now, artifact))
-            return cursor.rowcount == 1
+            return self._db.execute("UPDATE artifacts SET uploaded = ? WHERE digest = ?", (now, artifact)) == 1
 
     def _damaged(self, artifact: Digest, blobs: Collection[Digest]) -> frozenset[Digest]:
         """Those in packs that no longer look as they did, and do not match their names. Without this, one bad file
@@ -155,7 +154,7 @@ class Blobs:
 
     def _changed(self, pack: str) -> bool:
         row = self._db.one("SELECT size, mtime_ns, ctime_ns, inode FROM packs WHERE name = ?", (pack,))
-        return row is None or look_of(self.folder / pack) != Pack(*row)
+        return row is None or self.shelf.look(pack) != Pack(*row)
 
     def _rows(self, pack: str) -> list[Row]:
         return self._db.all("SELECT digest, position, size FROM blobs WHERE pack = ?", (pack,))
@@ -169,11 +168,13 @@ class Blobs:
             self._replace(damaged, pack.name)
         self._db.many(
             "INSERT INTO blobs (digest, pack, position, size) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
-            [(blob, pack.name, *place) for blob, place in pack.places.items()],
+            # In one order for all writers: each waits for those who store the same.
+            [(blob, pack.name, *place) for blob, place in sorted(pack.places.items())],
         )
         if self._db.one("SELECT 1 FROM blobs WHERE pack = ? LIMIT 1", (pack.name,)):
             return True
         self._db.execute("DELETE FROM packs WHERE name = ?", (pack.name,))
+        self.shelf.forget((pack.name,))
         return False
 
     def _name(self, artifact: Digest, manifest: Manifest, manifest_blob: Digest) -> frozenset[Digest]:
@@ -199,7 +200,10 @@ class Blobs:
                 (pack, old),
             )
         self._db.many("DELETE FROM blobs WHERE digest = ?", [(blob,) for blob in damaged])
-        self._db.execute("DELETE FROM packs WHERE name NOT IN (SELECT pack FROM blobs) AND name <> ?", (pack,))
+        emptied = self._db.all(
+            "SELECT name FROM packs WHERE name NOT IN (SELECT pack FROM blobs) AND name <> ?", (pack,)
+        )
+        self.forget_packs([name for (name,) in emptied])
         self._db.execute("DELETE FROM artifact_packs WHERE pack NOT IN (SELECT name FROM packs)")
 
     def _packs_of(self, blobs: Collection[Digest]) -> set[str]:
@@ -211,6 +215,10 @@ class Blobs:
             packs.update(name for (name,) in rows)
         return packs
 
+    def forget_packs(self, packs: Collection[str]) -> None:
+        self._db.many("DELETE FROM packs WHERE name = ?", [(name,) for name in packs])
+        self.shelf.forget(packs)
+
     def record_packs(self, artifact: Digest, blobs: Collection[Digest]) -> None:
         """Which packs hold the bytes of an artifact."""
         packs = self._packs_of(blobs)
@@ -218,9 +226,15 @@ class Blobs:
         self._db.many("INSERT INTO artifact_packs VALUES (?,?)", [(artifact, pack) for pack in sorted(packs)])
 
     @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """A transaction that makes something of stored bytes, never beside gc."""
+        with self._db.writing():
+            self._db.hold(Hold.STORING, alone=False)
+            yield
+
+    @contextmanager
     def _new_pack(self) -> Iterator["NewPack"]:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        pack = NewPack(self.folder)
+        pack = self.shelf.new()
         try:
             yield pack
         except BaseException:
@@ -232,11 +246,14 @@ class Blobs:
     # ---- reading
 
     def manifest(self, artifact: Digest) -> Manifest:
+        return wire.decode(self.manifest_bytes(artifact), Manifest)
+
+    def manifest_bytes(self, artifact: Digest) -> bytes:
         with closing(self.open(self._manifest_blob(artifact))) as stream:
             content = stream.read()
         if digest.of("artifact", content) != artifact:
             raise Damage(f"artifact {digest.short(artifact)}: its manifest is another's", next="svcctl verify")
-        return wire.decode(content, Manifest)
+        return content
 
     def open(self, blob: Digest) -> Stream:
         """The whole blob is hashed before any of it is handed on."""
@@ -246,9 +263,7 @@ class Blobs:
         if wrong:
             raise Damage(f"blob {digest.short(blob)} {wrong}", next="svcctl verify")
         pack, position, size = place
-        stream = (self.folder / pack).open("rb")
-        stream.seek(position)
-        return Part(stream, size)
+        return self.shelf.open(blob, pack, position, size)
 
     def size(self, blob: Digest) -> int:
         place = self._place(blob)
@@ -278,12 +293,10 @@ class Blobs:
 
     def _wrong(self, pack: str, position: int, size: int, blob: Digest) -> str | None:
         try:
-            with (self.folder / pack).open("rb") as stream:
-                stream.seek(position)
-                hasher, left = hashlib.sha256(), size
-                while left and (part := stream.read(min(CHUNK, left))):
-                    hasher.update(part)
-                    left -= len(part)
+            hasher, left = hashlib.sha256(), size
+            for part in self.shelf.read(pack, position, size):
+                hasher.update(part)
+                left -= len(part)
         except FileNotFoundError:
             return f"is gone: {pack} is missing"
         except OSError as error:
@@ -313,6 +326,7 @@ class Blobs:
             pack.finish()
             progress.done()
             with self._db.writing():
+                self._db.hold(Hold.STORING)
                 self._db.execute(
                     "INSERT INTO packs VALUES (?,?,?,?,?)", (pack.name, *msgspec.structs.astuple(pack.known()))
                 )
@@ -326,7 +340,7 @@ class Blobs:
                     (pack.name, old),
                 )
                 self._db.execute("DELETE FROM artifact_packs WHERE pack = ?", (old,))
-                self._db.execute("DELETE FROM packs WHERE name = ?", (old,))
+                self.forget_packs((old,))
 
     # ---- trust
 
@@ -335,6 +349,7 @@ class Blobs:
         in the store."""
         if not artifacts:
             return []
+        self.shelf.keep(artifacts)
         rows = self._db.all(
             "SELECT a.artifact, p.name, p.size, p.mtime_ns, p.ctime_ns, p.inode FROM artifact_packs a "  # noqa: S608
             f"JOIN packs p ON p.name = a.pack WHERE a.artifact IN ({marks(artifacts)})",
@@ -347,7 +362,7 @@ class Blobs:
                 next="svcctl deploy",
             )
         packs = {name: Pack(*known) for _, name, *known in rows}
-        changed = {name for name, known in packs.items() if look_of(f"{self.folder}/{name}") != known}
+        changed = {name for name, known in packs.items() if self.shelf.look(name) != known}
         return sorted({artifact for artifact, name, *_ in rows if name in changed})
 
     def prove(self, artifact: Digest) -> None:
@@ -368,7 +383,7 @@ class Blobs:
         packs = [name for (name,) in self._db.all("SELECT pack FROM artifact_packs WHERE artifact = ?", (artifact,))]
         for pack in packs:
             # Another artifact may share the pack: it is good only if all of it is.
-            look = look_of(self.folder / pack)
+            look = self.shelf.look(pack)
             if look and not any(self.check(pack, self._rows(pack))):
                 with self._db.writing():
                     self._db.execute(

@@ -1,7 +1,5 @@
-"""A database connection as the ledger uses it: plain SQL with `?`, rows as tuples, transactions with a name each.
-
-SQLite here; PostgreSQL fits behind the same few methods. In WAL mode readers never wait; writers take the write lock,
-then BEGIN IMMEDIATE, so that what they read is what they write upon.
+"""SQLite as a Database (sqlite3's only home). In WAL mode readers never wait; writers take the write lock, then BEGIN
+IMMEDIATE, so that what they read is what they write upon.
 """
 
 import sqlite3
@@ -10,19 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from svcctl.backend.store.database import Definition, Hold, Row, Statement, Taken
 from svcctl.backend.store.lock import WriteLock
 from svcctl.errors import Damage, Refused, SvcctlError, Unreachable
-
-Row = tuple[Any, ...]
-
 
 _BACKUP = "restore it from a backup; the packs beside it hold the code"
 
 
-class Database:
+class SQLite:
+    alone = True
+
     def __init__(self, path: Path, lock: WriteLock, *, patience: float = 30.0, backup: str = _BACKUP) -> None:
         """`patience` is for SQLite's own locks, in seconds: readers meet one where a process died in the middle of a
         write. `backup` is what to do where it is damaged."""
+        self.name = str(path)
         self._lock = lock
         self._path = path
         self._backup = backup
@@ -43,11 +42,6 @@ class Database:
     def in_transaction(self) -> bool:
         return self._sqlite.in_transaction
 
-    def begin_log(self) -> None:
-        """Of a new database: from now on readers never wait. SQLite waits for nobody here, so the lock must."""
-        with self._mapped(), self._lock.held():
-            self._sqlite.execute("PRAGMA journal_mode=WAL")
-
     def shrink(self, pages: int) -> bool:
         """Gives up to `pages` unused pages back to the disk, of a file that was begun with auto_vacuum; whether there
         are more."""
@@ -56,11 +50,15 @@ class Database:
             ((left,),) = self._sqlite.execute("PRAGMA freelist_count").fetchall()
         return bool(left)
 
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         try:
-            return self._sqlite.execute(sql, parameters)
+            return self._sqlite.execute(sql, parameters).rowcount
         except sqlite3.Error as error:
             raise self._explained(error) from error
+
+    def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Row]:
+        with self._mapped():
+            yield from self._sqlite.execute(sql, parameters)
 
     def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         if not rows:
@@ -109,6 +107,39 @@ class Database:
                     self._sqlite.execute("ROLLBACK")
                 raise
 
+    def conclude(self, early: Sequence[Statement], ordered: Sequence[Statement]) -> Row | None:
+        for sql, parameters in (*early, *ordered[:-1]):
+            self.execute(sql, parameters)
+        return self.one(*ordered[-1])
+
+    def hold(self, what: Hold, *, alone: bool = True) -> None:
+        """The write lock holds all."""
+
+    def settle(self) -> None:
+        """What readers see was synchronised before."""
+
+    def beside(self) -> "SQLite":
+        raise NotImplementedError  # a connection of its own, which its opener makes
+
+    # ---- the schema
+
+    def schema(self, part: str) -> int:  # noqa: ARG002 - a file holds one part
+        row = self.one("PRAGMA user_version")
+        return int(row[0]) if row else 0
+
+    def begin_schema(self) -> None:
+        """From now on readers never wait. SQLite waits for nobody here, so the lock must."""
+        with self._mapped(), self._lock.held():
+            self._sqlite.execute("PRAGMA journal_mode=WAL")
+
+    def define(self, statement: Definition) -> None:
+        text = statement if isinstance(statement, str) else statement.sqlite
+        if text:
+            self.execute(text)
+
+    def set_schema(self, part: str, version: int) -> None:  # noqa: ARG002 - a file holds one part
+        self.execute(f"PRAGMA user_version={version}")
+
     @contextmanager
     def _mapped(self) -> Iterator[None]:
         try:
@@ -131,5 +162,5 @@ class Database:
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
             return Unreachable(f"{self._path}: {error}", hint="is the folder yours and writable?")
         if name.startswith("SQLITE_CONSTRAINT"):
-            return Refused(f"another change took it first: {error}", hint="nothing was changed; look, then try again")
+            return Taken(f"another change took it first: {error}", hint="nothing was changed; look, then try again")
         return Damage(f"{self._path}: {error}", next="svcctl verify")

@@ -6,15 +6,12 @@ which the next gc removes. `apply` looks for an artifact's row inside its own tr
 gc is told to upload again and never names what is gone.
 """
 
-import fcntl
-import os
 import time
 from datetime import datetime
-from pathlib import Path
 
 from svcctl import ages, faults, keyvalues
 from svcctl.backend.store.blobs import Blobs
-from svcctl.backend.store.connection import Database
+from svcctl.backend.store.database import Database, Hold
 from svcctl.backend.store.kv import KeyValueStore
 from svcctl.backend.store.ledger import decode_record
 from svcctl.digest import Digest
@@ -57,15 +54,17 @@ def sweep(
     if dry_run:
         with database.reading():
             doomed = _unreached(database, blobs, grace, progress)
-        return _swept(doomed, leftovers(database, blobs), dry_run=True)
+        return _swept(doomed, blobs.shelf.leftovers(remove=False), dry_run=True)
     with database.writing():
+        database.hold(Hold.STORING)
+        blobs.shelf.claim(_candidates(database, time.time() - grace))
         doomed = _unreached(database, blobs, grace, progress)
         faults.point("gc.marked")
-        _forget(database, doomed)
+        _forget(database, blobs, doomed)
     faults.point("gc.committed")
     _rewrite_thin_packs(database, blobs, progress)
     faults.point("gc.rewritten")
-    removed = tuple(name for name in _names(blobs.folder) if _is_left_over(database, blobs.folder / name, remove=True))
+    removed = blobs.shelf.leftovers(remove=True)
     faults.point("gc.unlinked")
     return _swept(doomed, removed, dry_run=False)
 
@@ -108,48 +107,18 @@ def _buried(database: Database, namespace: str, before: str) -> str | None:
     return f"{label} of {service}/{environment}, deleted {ended}" if ended is not None and ended <= before else None
 
 
-def leftovers(database: Database, blobs: Blobs) -> tuple[str, ...]:
-    """Files in the folder of packs that hold no blob of any artifact. Not to be asked inside a transaction."""
-    return tuple(name for name in _names(blobs.folder) if _is_left_over(database, blobs.folder / name, remove=False))
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(path.name for path in folder.iterdir() if path.is_file())
-    except FileNotFoundError:
-        return []
-
-
-def _is_left_over(database: Database, path: Path, *, remove: bool) -> bool:
-    """A writer holds the lock until its rows are committed. So only under the lock, and asked then, do the rows say
-    that nobody needs the file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_EX if remove else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        if database.one("SELECT 1 FROM blobs WHERE pack = ? LIMIT 1", (path.name,)):
-            return False
-        if remove:
-            path.unlink(missing_ok=True)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+def _candidates(database: Database, since: float) -> list[str]:
+    rows = database.all(
+        "SELECT a.digest FROM artifacts a WHERE a.uploaded < ? AND NOT EXISTS "
+        "(SELECT 1 FROM records r WHERE r.code = a.digest AND r.code_since = r.number)",
+        (since,),
+    )
+    return [name for (name,) in rows]
 
 
 def _unreached(database: Database, blobs: Blobs, grace: float, progress: Progress) -> _Doomed:
     since = time.time() - grace
-    artifacts = [
-        name
-        for (name,) in database.all(
-            "SELECT a.digest FROM artifacts a WHERE a.uploaded < ? AND NOT EXISTS "
-            "(SELECT 1 FROM records r WHERE r.code = a.digest AND r.code_since = r.number)",
-            (since,),
-        )
-    ]
+    artifacts = _candidates(database, since)
     if not artifacts and not database.one(f"SELECT 1 {_AHEAD} AND p.mtime_ns < ? LIMIT 1", (since * 1e9,)):
         return _Doomed(artifacts=(), blobs=())
     going = set(artifacts)
@@ -168,11 +137,12 @@ def _unreached(database: Database, blobs: Blobs, grace: float, progress: Progres
     )
 
 
-def _forget(database: Database, doomed: _Doomed) -> None:
+def _forget(database: Database, blobs: Blobs, doomed: _Doomed) -> None:
     database.many("DELETE FROM artifacts WHERE digest = ?", [(name,) for name in doomed.artifacts])
     database.many("DELETE FROM artifact_packs WHERE artifact = ?", [(name,) for name in doomed.artifacts])
     database.many("DELETE FROM blobs WHERE digest = ?", [(name,) for name, _, _ in doomed.blobs])
-    database.execute("DELETE FROM packs WHERE name NOT IN (SELECT pack FROM blobs)")
+    emptied = database.all("SELECT name FROM packs WHERE name NOT IN (SELECT pack FROM blobs)")
+    blobs.forget_packs([name for (name,) in emptied])
 
 
 def _swept(doomed: _Doomed, leftovers: tuple[str, ...], *, dry_run: bool) -> Swept:

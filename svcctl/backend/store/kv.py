@@ -1,4 +1,5 @@
-"""KV on this machine: `kv.db` (SQLite, WAL, synchronous=FULL) beside the ledger, with a write lock of its own.
+"""KV on this machine: `kv.db` (SQLite, WAL, synchronous=FULL) beside the ledger, with a write lock of its own; or in
+tables beside the ledger's, on PostgreSQL.
 
 Every write is one transaction with one fsync, about a millisecond. Readers never wait. Long work, a copy or the removal
 of a whole namespace, goes in steps of a few megabytes, so that writers are never held up for longer than a step; what
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from svcctl import faults
 from svcctl.backend.store import migrations
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.connection import SQLite
+from svcctl.backend.store.database import Database, Dialects, Row, translated_types
 from svcctl.backend.store.lock import WriteLock
 from svcctl.errors import Conflict, Refused, Unreachable
 from svcctl.keyvalues import Entry, Key, Larger, Page, cursor_after, key_before
@@ -35,18 +37,27 @@ _PAGES = 500
 _ABANDONED = 24 * 3600  # a copy that did not end by then never will
 _UNLIMITED = 1 << 62
 
+
+def _with_ids(table: str) -> Dialects:
+    given = table.replace("id INTEGER PRIMARY KEY", "id INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
+    return Dialects(sqlite=table, postgres=translated_types(given))
+
+
 MIGRATIONS = (
     (
         # `name`: None until a copy is whole, and after a drop. `copying`: the name that an unfinished copy will have.
-        """CREATE TABLE namespaces (
+        _with_ids("""CREATE TABLE namespaces (
             id INTEGER PRIMARY KEY, name TEXT UNIQUE, copying TEXT, begun REAL, copied_from TEXT
-        )""",
+        )"""),
         # The value comes last: what stands before a long one is read without it.
-        """CREATE TABLE entries (
+        _with_ids("""CREATE TABLE entries (
             id INTEGER PRIMARY KEY, namespace INTEGER NOT NULL, key BLOB NOT NULL, expires INTEGER, metadata TEXT,
             value BLOB NOT NULL, UNIQUE (namespace, key)
-        )""",
-        "CREATE INDEX expiring ON entries (expires) WHERE expires IS NOT NULL",
+        )"""),
+        Dialects(
+            sqlite="CREATE INDEX expiring ON entries (expires) WHERE expires IS NOT NULL",
+            postgres="CREATE INDEX entries_expiring ON entries (expires) WHERE expires IS NOT NULL",
+        ),
     ),
 )
 
@@ -64,7 +75,7 @@ _PUT = (
     "INSERT INTO entries (namespace, key, expires, metadata, value) VALUES (?,?,?,?,?) ON CONFLICT (namespace, key) "
     "DO UPDATE SET expires = excluded.expires, metadata = excluded.metadata, value = excluded.value"
 )
-_SWEEP = "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires < ? ORDER BY expires LIMIT ?)"
+_SWEEP = "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires < ? ORDER BY expires LIMIT ?{})"
 _NAMELESS = "SELECT id FROM namespaces WHERE name IS NULL AND copying IS NULL"
 _UNREACHED = f"SELECT id, length(value) FROM entries WHERE namespace IN ({_NAMELESS}) LIMIT ?"  # noqa: S608
 _FORGET = (
@@ -74,14 +85,23 @@ _FORGET = (
 
 
 class KeyValueStore:
-    """KeyValues in the folder of a store. Opened by its first call, anew in each process after a fork."""
+    """KeyValues in the folder of a store, or on its server. Opened by its first call, anew in each process after a
+    fork."""
 
-    near = True
-
-    def __init__(self, folder: Path, *, patience: float = PATIENCE, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, place: Path | Database, *, patience: float = PATIENCE, clock: Callable[[], float] = time.time
+    ) -> None:
         """`clock` decides what a write may remove."""
         self._clock = clock
-        self._quick, self._slow, self._writing = (_Connection(folder, patience) for _ in range(3))
+        self._quick: _Connection | _Server
+        self._slow: _Connection | _Server
+        self._writing: _Connection | _Server
+        if isinstance(place, Path):
+            self._quick, self._slow, self._writing = (_Connection(place, patience) for _ in range(3))
+        else:
+            self._quick = self._slow = _Server(place)
+            self._writing = self._slow.beside()
+        self.near = isinstance(place, Path)
 
     def close(self) -> None:
         for each in (self._quick, self._slow, self._writing):
@@ -104,11 +124,12 @@ class KeyValueStore:
 
     def put_all(self, namespace: str, entries: Sequence[tuple[str, Entry]]) -> None:
         with self._writing.transaction() as database:
-            database.execute("INSERT INTO namespaces (name) VALUES (?) ON CONFLICT DO NOTHING", (namespace,))
-            ((id,),) = database.all("SELECT id FROM namespaces WHERE name = ?", (namespace,))
+            id = _begun(database, namespace)
             rows = [(id, key.encode(), entry.expires, entry.metadata, entry.value) for key, entry in entries]
-            database.many(_PUT, rows)
-            database.execute(_SWEEP, (int(self._clock()) - _LATER, _SWEPT))
+            # In one order for all writers: each waits for those who write the same.
+            database.many(_PUT, sorted(rows, key=lambda row: row[1]))
+            sweep = _SWEEP.format("" if database.alone else " FOR UPDATE SKIP LOCKED")
+            database.execute(sweep, (int(self._clock()) - _LATER, _SWEPT))
             faults.point("kv.before-commit")
         faults.point("kv.committed")
 
@@ -151,8 +172,9 @@ class KeyValueStore:
             if database.one("SELECT 1 FROM namespaces WHERE name = ? AND copied_from = ?", (target, source)):
                 return None
             database.execute("UPDATE namespaces SET copying = NULL WHERE copying = ?", (target,))
-            row = database.execute("INSERT INTO namespaces (copying, begun) VALUES (?,?)", (target, self._clock()))
-            id = row.lastrowid
+            ((id,),) = database.all(
+                "INSERT INTO namespaces (copying, begun) VALUES (?,?) RETURNING id", (target, self._clock())
+            )
         count = 0
         for step in self._steps(source):
             count += len(step)
@@ -163,12 +185,13 @@ class KeyValueStore:
                 )
             faults.point("kv.copying")
         with self._unfinished(id, target) as database:
-            database.execute(
-                "UPDATE OR REPLACE entries SET namespace = ? "
-                "WHERE namespace = (SELECT id FROM namespaces WHERE name = ?)",
-                (id, target),
-            )
-            database.execute("UPDATE namespaces SET name = NULL WHERE name = ?", (target,))
+            for (present,) in database.all(_locking(database, "SELECT id FROM namespaces WHERE name = ?"), (target,)):
+                database.execute(
+                    "DELETE FROM entries WHERE namespace = ? AND key IN (SELECT key FROM entries WHERE namespace = ?)",
+                    (id, present),
+                )
+                database.execute("UPDATE entries SET namespace = ? WHERE namespace = ?", (id, present))
+                database.execute("UPDATE namespaces SET name = NULL WHERE id = ?", (present,))
             database.execute(
                 "UPDATE namespaces SET name = ?, copying = NULL, begun = NULL, copied_from = ? WHERE id = ?",
                 (target, source, id),
@@ -183,7 +206,7 @@ class KeyValueStore:
         step: list[Row] = []
         size = 0
         with self._slow.reading() as database:
-            for row in database.execute(
+            for row in database.stream(
                 "SELECT e.key, e.expires, e.metadata, e.value FROM namespaces n JOIN entries e ON e.namespace = n.id "
                 "WHERE n.name = ? AND (e.expires IS NULL OR e.expires > ?) ORDER BY e.key",
                 (source, self._clock()),
@@ -199,7 +222,8 @@ class KeyValueStore:
     @contextmanager
     def _unfinished(self, id: int | None, target: str) -> Iterator[Database]:
         with self._writing.transaction() as database:
-            if not database.one("SELECT 1 FROM namespaces WHERE id = ? AND copying = ?", (id, target)):
+            wanted = _locking(database, "SELECT 1 FROM namespaces WHERE id = ? AND copying = ?")
+            if not database.one(wanted, (id, target)):
                 raise Conflict(f"another copy into {target} began", hint="nothing of this one is kept")
             yield database
 
@@ -210,6 +234,20 @@ class KeyValueStore:
                 database.execute(_FORGET)
                 going = _step(database.all(_UNREACHED, (_ROWS,)))
                 database.many("DELETE FROM entries WHERE id = ?", [(id,) for id, _ in going])
+
+
+def _begun(database: Database, namespace: str) -> int:
+    """Its id; the namespace keeps its name to the end of the transaction."""
+    text = "SELECT id FROM namespaces WHERE name = ?"
+    wanted = text if database.alone else f"{text} FOR KEY SHARE"
+    while True:
+        if row := database.one(wanted, (namespace,)):
+            return int(row[0])
+        database.execute("INSERT INTO namespaces (name) VALUES (?) ON CONFLICT DO NOTHING", (namespace,))
+
+
+def _locking(database: Database, text: str) -> str:
+    return text if database.alone else f"{text} FOR UPDATE"
 
 
 def _step(rows: Sequence[Row]) -> Sequence[Row]:
@@ -229,9 +267,9 @@ class _Connection:
         self._folder = folder
         self._patience = patience
         self._lock = threading.Lock()
-        self._database: Database | None = None
+        self._database: SQLite | None = None
         self._process = 0
-        self._inherited: list[Database] = []
+        self._inherited: list[SQLite] = []
 
     def close(self) -> None:
         if self._database is not None and self._process == os.getpid():
@@ -247,12 +285,12 @@ class _Connection:
             return database.all(sql, parameters)
 
     @contextmanager
-    def reading(self) -> Iterator[Database]:
+    def reading(self) -> Iterator[SQLite]:
         with self._used() as database, database.reading():
             yield database
 
     @contextmanager
-    def transaction(self) -> Iterator[Database]:
+    def transaction(self) -> Iterator[SQLite]:
         with self._used() as database, database.writing():
             yield database
 
@@ -261,7 +299,7 @@ class _Connection:
             return database.shrink(pages)
 
     @contextmanager
-    def _used(self) -> Iterator[Database]:
+    def _used(self) -> Iterator[SQLite]:
         if self._process != os.getpid():
             self._begin()
         if not self._lock.acquire(timeout=self._patience):
@@ -283,20 +321,62 @@ class _Connection:
         self._database, self._lock, self._process = None, threading.Lock(), os.getpid()
 
 
-def _opened(folder: Path, patience: float) -> Database:
+class _Server:
+    """Connections of a pool, for many threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known = False
+
+    def beside(self) -> "_Server":
+        """Transactions here don't concern those there."""
+        return _Server(self._database.beside())
+
+    def close(self) -> None:
+        """The ledger's own are used."""
+
+    def one(self, sql: str, parameters: Sequence[object]) -> Row | None:
+        return self._ready().one(sql, parameters)
+
+    def all(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        return self._ready().all(sql, parameters)
+
+    @contextmanager
+    def reading(self) -> Iterator[Database]:
+        database = self._ready()
+        with database.reading():
+            yield database
+
+    @contextmanager
+    def transaction(self) -> Iterator[Database]:
+        database = self._ready()
+        with database.writing():
+            yield database
+
+    def shrink(self, pages: int) -> bool:  # noqa: ARG002 - the server's own business
+        return False
+
+    def _ready(self) -> Database:
+        if not self._known and not self._database.in_transaction:
+            migrations.migrate(self._database, "kv", MIGRATIONS)
+            self._known = True
+        return self._database
+
+
+def _opened(folder: Path, patience: float) -> SQLite:
     path = folder / FILE
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.fchmod(descriptor, 0o600)
         os.close(descriptor)
         lock = WriteLock(folder / "kv.lock", patience)
-        database = Database(path, lock, patience=patience, backup="restore it from a backup; the ledger is not touched")
+        database = SQLite(path, lock, patience=patience, backup="restore it from a backup; the ledger is not touched")
     except OSError as error:
         raise Unreachable(f"{path}: {error.strerror}", hint="is the folder there, yours and writable?") from error
     try:
         database.execute("PRAGMA auto_vacuum=INCREMENTAL")
         database.execute("PRAGMA journal_size_limit=64000000")
-        migrations.migrate(database, MIGRATIONS)
+        migrations.migrate(database, "kv", MIGRATIONS)
     except BaseException:
         database.close()
         raise

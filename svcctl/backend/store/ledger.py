@@ -10,7 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from svcctl import digest, names, wire
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.database import Database, Row
+from svcctl.backend.store.footprint import Footprint
 from svcctl.digest import Digest
 from svcctl.errors import Damage
 from svcctl.model import Change, EnvironmentId, Half, Record, Settings, Token, Version
@@ -36,6 +37,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self.looked = Footprint()
         self._places: dict[EnvironmentId, Place | None] = {}
         self._identities: dict[EnvironmentId, Identity | None] = {}
         self._documents: dict[Digest, Settings] = {}
@@ -52,6 +54,7 @@ class Ledger:
         return dict(self._db.all("SELECT name, domain FROM projects ORDER BY name"))
 
     def routes_under(self, domain: str) -> Iterable[tuple[str, EnvironmentId]]:
+        self.looked.routes = True
         for pattern, id in self._db.all("SELECT pattern, environment FROM routes ORDER BY pattern"):
             if names.under_domain(names.route_host(pattern), domain):
                 yield pattern, EnvironmentId(id)
@@ -68,6 +71,10 @@ class Ledger:
     def places(self, services: Collection[str], wanted: Collection[str] | None = None) -> Iterable[Place]:
         if not services or (wanted is not None and not wanted):
             return []
+        if wanted is None:
+            self.looked.services.update(services)
+        else:
+            self.looked.names.update((service, name) for service in services for name in wanted)
         named = "" if wanted is None else f"AND e.name IN ({marks(wanted)}) "
         rows = self._db.all(
             f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
@@ -79,6 +86,7 @@ class Ledger:
         return [self._remember(row) for row in rows]
 
     def place(self, id: EnvironmentId) -> Place | None:
+        self.looked.ids.add(id)
         if id not in self._places:
             row = self._db.one(
                 f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
@@ -93,6 +101,7 @@ class Ledger:
         return self._places[id]
 
     def tombstone(self, service: str, name: str) -> Identity | None:
+        self.looked.names.add((service, name))
         row = self._db.one(
             "SELECT identity FROM environments WHERE service = ? AND name = ? AND living IS NULL "
             "ORDER BY changed DESC LIMIT 1",
@@ -101,6 +110,7 @@ class Ledger:
         return _identity(row[0]) if row else None
 
     def former(self, service: str, name: str) -> EnvironmentId | None:
+        self.looked.names.add((service, name))
         row = self._db.one("SELECT environment FROM former_names WHERE service = ? AND name = ?", (service, name))
         return EnvironmentId(row[0]) if row else None
 
@@ -152,6 +162,7 @@ class Ledger:
         return EnvironmentId(row[0]) if row else None
 
     def bound_to(self, service: str) -> Iterable[tuple[Identity, str, Bound]]:
+        self.looked.bound.add(service)
         rows = self._db.all(
             "SELECT e.identity, b.name, b.service, b.target "
             "FROM bindings b JOIN environments e ON e.id = b.environment "
@@ -246,6 +257,7 @@ class Ledger:
     def _remember(self, row: Row) -> Place:
         id, seq, tip, identity_body, settings_body, *version_row = row
         self._chains[id] = (seq, tip)
+        self.looked.ids.add(id)
         identity = self._identities[id] = _identity(identity_body)
         if version_row[1] is None:
             place = Place(identity=identity)

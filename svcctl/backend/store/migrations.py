@@ -7,13 +7,16 @@ reads: rows with constraints, so that what must be unique is so for every writer
 from collections.abc import Sequence
 
 from svcctl import faults
-from svcctl.backend.store.connection import Database
+from svcctl.backend.store.database import Database, Definition, Dialects, Hold
 from svcctl.errors import Refused
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+MIGRATIONS: tuple[tuple[Definition, ...], ...] = (
     (
         "CREATE TABLE store (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-        "INSERT INTO store VALUES ('id', lower(hex(randomblob(16))))",
+        Dialects(
+            sqlite="INSERT INTO store VALUES ('id', lower(hex(randomblob(16))))",
+            postgres="INSERT INTO store VALUES ('id', replace(CAST(gen_random_uuid() AS text), '-', ''))",
+        ),
         "CREATE TABLE projects (name TEXT PRIMARY KEY, domain TEXT NOT NULL)",
         "CREATE TABLE services (name TEXT PRIMARY KEY, project TEXT)",
         """CREATE TABLE environments (
@@ -94,6 +97,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE artifact_packs (
             artifact TEXT NOT NULL, pack TEXT NOT NULL, PRIMARY KEY (artifact, pack)
         )""",
+        # Packs in the place of files (`shelf`). Uncompressed, so that a stretch of one can be read alone.
+        Dialects(
+            sqlite=None,
+            postgres="""CREATE TABLE chunks (
+                pack text NOT NULL, part bigint NOT NULL, stored bigint NOT NULL, data bytea STORAGE EXTERNAL NOT NULL,
+                PRIMARY KEY (pack, part)
+            )""",
+        ),
     ),
     (
         # `made` and `revoked` are changes.
@@ -108,29 +119,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def version_of(database: Database) -> int:
-    row = database.one("PRAGMA user_version")
-    return int(row[0]) if row else 0
-
-
-def migrate(database: Database, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
+def migrate(database: Database, part: str = "ledger", migrations: Sequence[Sequence[Definition]] = MIGRATIONS) -> None:
     """Each migration is a transaction of its own: killed in between, the next open goes on."""
     newest = len(migrations)
-    found = version_of(database)
+    found = database.schema(part)
     if found > newest:
         raise Refused(
             f"this store is of schema {found}; this svcctl knows {newest}",
             hint="it was written by a newer svcctl: upgrade this one. The store was not touched",
         )
     if found == 0:
-        database.begin_log()
+        database.begin_schema()
     while found < newest:
         with database.writing():
-            found = version_of(database)
+            database.hold(Hold.MIGRATING)
+            found = database.schema(part)
             if found < newest:
                 for statement in migrations[found]:
-                    database.execute(statement)
+                    database.define(statement)
                 found += 1
-                database.execute(f"PRAGMA user_version={found}")
+                database.set_schema(part, found)
                 faults.point("migrate.before-commit")
         faults.point("migrate.committed")

@@ -38,19 +38,58 @@ def look_of(path: Path | str) -> Pack | None:
 class NewPack:
     """Made with its first blob; without any it leaves nothing."""
 
-    def __init__(self, folder: Path) -> None:
-        self.name = os.urandom(16).hex() + _SUFFIX
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.places: dict[Digest, tuple[int, int]] = {}
+        self.size = 0
+
+    def write(self, content: bytes) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """All of it that comes before the transaction that names it is durable then."""
+
+    def known(self) -> Pack:
+        """What it looks like, whole. Inside the transaction that names it."""
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Outside of any transaction."""
+
+    def close(self) -> None:
+        """The transaction is over."""
+
+    def add(self, blob: Digest, content: bytes) -> None:
+        self.write(content)
+        self._placed(blob, len(content))
+
+    def copy(self, source: Stream, blob: Digest, size: int, progress: Progress) -> None:
+        hasher, copied = hashlib.sha256(), 0
+        self.write(b"")
+        while part := source.read(CHUNK):
+            hasher.update(part)
+            self.write(part)
+            copied += len(part)
+            progress.advance(len(part))
+        check_arrival(source, blob, size, hasher.hexdigest(), copied)
+        self._placed(blob, size)
+
+    def _placed(self, blob: Digest, size: int) -> None:
+        self.places[blob] = (self.size, size)
+        self.size += size
+
+
+class FilePack(NewPack):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(os.urandom(16).hex() + _SUFFIX)
         self._folder = folder
         self._path = folder / f"{self.name}.tmp"
         self._stream: BinaryIO | None = None
-        self._position = 0
 
-    def _open(self) -> BinaryIO:
+    def write(self, content: bytes) -> None:
         if self._stream is None:
-            descriptor = self._create()
-            self._stream = open(descriptor, "wb", buffering=CHUNK)  # noqa: PTH123, SIM115  # closed by `close`
-        return self._stream
+            self._stream = open(self._create(), "wb", buffering=CHUNK)  # noqa: PTH123, SIM115  # closed by `close`
+        self._stream.write(content)
 
     def _create(self) -> int:
         while True:
@@ -59,24 +98,6 @@ class NewPack:
             if os.fstat(descriptor).st_nlink:
                 return descriptor
             os.close(descriptor)  # gc took it for a leftover, between its creation and its lock
-
-    def add(self, blob: Digest, content: bytes) -> None:
-        self._open().write(content)
-        self._placed(blob, len(content))
-
-    def copy(self, source: Stream, blob: Digest, size: int, progress: Progress) -> None:
-        target, hasher, copied = self._open(), hashlib.sha256(), 0
-        while part := source.read(CHUNK):
-            hasher.update(part)
-            target.write(part)
-            copied += len(part)
-            progress.advance(len(part))
-        check_arrival(source, blob, size, hasher.hexdigest(), copied)
-        self._placed(blob, size)
-
-    def _placed(self, blob: Digest, size: int) -> None:
-        self.places[blob] = (self._position, size)
-        self._position += size
 
     def finish(self) -> None:
         if self._stream is None:
@@ -96,7 +117,7 @@ class NewPack:
 
     def known(self) -> Pack:
         look = look_of(self._path)
-        if look is None or look.size != self._position:
+        if look is None or look.size != self.size:
             raise Refused(f"{self._path} vanished while it was being written", hint="nothing was changed")
         return look
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from svcctl import names
 from svcctl.backend.base import Changes, Event, Filter, History
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.database import Database, Row
 from svcctl.backend.store.ledger import VERSION_COLUMNS, decode_change, decode_record, marks
 from svcctl.backend.store.reads import Reads
 from svcctl.errors import NotFound, UsageError

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from svcctl import names
 from svcctl.backend.base import Followed
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.database import Database, Row
 from svcctl.backend.store.ledger import VERSION_COLUMNS, Ledger
 from svcctl.errors import NotFound
 from svcctl.model import (
@@ -56,7 +56,13 @@ class Reads:
 
     def by_id(self, id: EnvironmentId) -> Environment | None:
         place = self.ledger.place(id)
-        return described(place) if place else None
+        return self.described(place) if place else None
+
+    def described(self, place: Place) -> Environment:
+        """It lacks, too, the secrets whose values were left behind when the store was moved."""
+        found = described(place)
+        gone = missing(self._db, place) if place.head and place.head.code else ()
+        return replace(found, lacks=(*found.lacks, *(f"secret {name}" for name in gone))) if gone else found
 
     def tags(self, service: str, environment: str) -> tuple[str, ...]:
         place = self.find(service, environment)
@@ -76,7 +82,7 @@ class Reads:
     def follow(self, after: int) -> Followed:
         """After 0, without tombstones: nothing was ever known of them."""
         row = self._db.one("SELECT (SELECT value FROM store WHERE name = 'id'), (SELECT max(number) FROM changes)")
-        store, number = row if row else ("", 0)
+        store, number = row or ("", 0)
         rows = self._db.all(
             "SELECT id FROM environments WHERE changed > ? AND (? > 0 OR living = 1) ORDER BY id", (after, after)
         )
@@ -158,3 +164,13 @@ class _Living:
 
     def former(self, service: str, name: str) -> EnvironmentId | None:
         return self._ledger.former(service, name)
+
+
+def missing(database: Database, place: Place) -> list[str]:
+    """The secrets that a head names and this store has no value of."""
+    named = place.settings.secrets if place.head and place.settings else {}
+    if not named:
+        return []
+    rows = database.all("SELECT name, fingerprint FROM secrets WHERE environment = ?", (place.identity.id,))
+    stored = set(rows)
+    return sorted(name for name, print_ in named.items() if (name, print_) not in stored)

@@ -5,7 +5,6 @@ One call of `apply` is one transaction under the write lock: the command's id is
 transaction sees, the plan is written, committed. Child processes, hashing and network never happen inside it.
 """
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,15 +16,15 @@ from msgspec.structs import replace
 
 from svcctl import ages, faults, rules
 from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
-from svcctl.backend.store import lock, migrations
+from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
+from svcctl.backend.store import grounds, migrations, racing
 from svcctl.backend.store.blobs import Blobs
-from svcctl.backend.store.connection import Database
+from svcctl.backend.store.grounds import FolderGround, Ground
 from svcctl.backend.store.ledger import Ledger
-from svcctl.backend.store.lock import WriteLock
 from svcctl.backend.store.pages import Pages
 from svcctl.backend.store.reads import Reads
 from svcctl.digest import Digest, short
-from svcctl.errors import Damage, Forbidden, NotFound, Unreachable
+from svcctl.errors import Damage, Forbidden, NotFound, SvcctlError, Unreachable
 from svcctl.model import (
     Change,
     Deployment,
@@ -42,7 +41,6 @@ from svcctl.model import (
 )
 from svcctl.progress import SILENT, Progress
 from svcctl.reference import Reference
-from svcctl.rules.reading import described
 from svcctl.rules.state import Plan
 
 if TYPE_CHECKING:  # what only mutations and maintenance need is imported by them: reading starts fast
@@ -51,7 +49,7 @@ if TYPE_CHECKING:  # what only mutations and maintenance need is imported by the
     from svcctl.backend.store.vault import Vault
     from svcctl.backend.store.verify import Verified
     from svcctl.commands import Command
-    from svcctl.sealing import SecretValue
+    from svcctl.sealing import MasterKey, SecretValue
 
 T = TypeVar("T")
 _POLL = 0.02  # seconds between two looks of `wait`
@@ -68,58 +66,56 @@ class Store:
     """A Backend in a folder of this machine."""
 
     def __init__(
-        self,
-        folder: Path,
-        actor: Callable[[], str] = lambda: "unknown",
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        environ: Mapping[str, str] | None = None,
+        self, ground: Ground, actor: Callable[[], str], clock: Callable[[], datetime], environ: Mapping[str, str]
     ) -> None:
-        self.folder = folder
         self.made = False
         """Whether opening it made it."""
+        self._ground = ground
         self._actor = actor
         self._clock = clock
-        self._environ = environ or {}
-        self.database = Database(folder / "ledger.db", WriteLock(folder / "lock", lock.patience(self._environ)))
+        self._environ = environ
+        self.database = ground.database
         try:
             migrations.migrate(self.database)
         except BaseException:
             self.database.close()
             raise
-        self.blobs = Blobs(folder / "packs", self.database)
+        self.blobs = Blobs(ground.shelf, self.database)
 
     @classmethod
     def open(
         cls,
-        folder: Path,
+        location: Path | str,
         *,
         actor: Callable[[], str] = lambda: "unknown",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         environ: Mapping[str, str] | None = None,
         create: bool = True,
     ) -> "Store":
-        """A store that does not exist is made, or, with `create` False, NotFound. `environ` may hold the master key and
-        SVCCTL_LOCK_TIMEOUT."""
+        """In a folder, or on PostgreSQL by its URL; threads can share that one. A store that does not exist is made,
+        or, with `create` False, NotFound. `environ` may hold the master key, which must be there for a store on
+        PostgreSQL once there are secrets, and SVCCTL_LOCK_TIMEOUT."""
+        environ = environ or {}
+        ground: Ground
+        if isinstance(location, str):
+            ground, made = grounds.on_server(location, environ, create=create)
+        else:
+            ground, made = grounds.in_folder(location, environ, create=create)
         try:
-            made = not (folder / "ledger.db").exists()
-            if made:
-                if not create:
-                    raise NotFound(
-                        f"nothing has been deployed here yet: there is no store in {folder}", next="svcctl deploy"
-                    )
-                _make(folder)
-                faults.point("store.created")
-            store = cls(folder, actor, clock, environ)
-            store.made = made
-            return store  # noqa: TRY300  # what opens it raises OSError too
+            store = cls(ground, actor, clock, environ)
         except OSError as error:
-            raise Unreachable(
-                f"{error.filename or folder}: {error.strerror}",
-                hint="is the folder yours and writable, and its disk not full?",
-            ) from error
+            raise Unreachable(f"{error.filename or location}: {error.strerror}", hint=grounds.IS_IT_YOURS) from error
+        store.made = made
+        return store
+
+    @property
+    def folder(self) -> Path:
+        """Of a store that lies in one."""
+        assert isinstance(self._ground, FolderGround)  # noqa: S101
+        return self._ground.folder
 
     def close(self) -> None:
-        self.database.close()
+        self._ground.close()
         if "keyvalues" in self.__dict__:
             self.keyvalues.close()
 
@@ -127,14 +123,11 @@ class Store:
     def vault(self) -> "Vault":
         from svcctl.backend.store.vault import Vault
 
-        return Vault(self.folder, self.database, self._environ)
+        return Vault(self._ground.key_file, self.database, self._environ)
 
     @cached_property
     def keyvalues(self) -> "KeyValueStore":
-        from svcctl.backend.store.kv import KeyValueStore
-
-        patience = lock.patience(self._environ)
-        return KeyValueStore(self.folder, patience=patience, clock=lambda: self._clock().timestamp())
+        return self._ground.keyvalues(lambda: self._clock().timestamp())
 
     # ---- reading
 
@@ -151,12 +144,12 @@ class Store:
     ) -> tuple[Environment, ...]:
         with self.database.reading():
             reads = Reads(self.database)
-            return tuple(described(place) for place in reads.places(project, services, names))
+            return tuple(reads.described(place) for place in reads.places(project, services, names))
 
     def environment(self, service: str, name: str) -> Environment:
         with self.database.reading():
             reads = Reads(self.database)
-            return described(reads.find(service, name))
+            return reads.described(reads.find(service, name))
 
     def by_origin(self, id: EnvironmentId) -> Environment | None:
         with self.database.reading():
@@ -299,30 +292,56 @@ class Store:
         proved: set[Digest] = set()
         while True:
             try:
-                return self._apply(command, actor, grant, proved)
+                change = racing.repeated(self.database, lambda more: self._apply(command, actor, grant, proved, more))
             except _Suspect as suspect:
                 self.blobs.prove(suspect.artifact)
                 proved.add(suspect.artifact)
+            else:
+                if change.number is not None:
+                    self.database.settle()
+                return change
 
-    def _apply(self, command: "Command", actor: str, grant: Grant | None, proved: Collection[Digest]) -> Change:
+    def _apply(
+        self,
+        command: "Command",
+        actor: str,
+        grant: Grant | None,
+        proved: Collection[Digest],
+        more: Collection[EnvironmentId],
+    ) -> Change:
         from svcctl.backend.store import writing
 
         with self.database.writing():
+            turn = racing.Turn(self.database, command, more)
             faults.point("apply.locked")
-            if self.database.one("SELECT 1 FROM changes WHERE id = ?", (command.id,)):
+            if turn.done:
                 done = Pages(self.database).change(command.id)
                 assert done is not None  # the row was there in this transaction  # noqa: S101
                 return done
             ledger = Ledger(self.database)
-            plan = self._plan(ledger, command, actor, grant)
+            try:
+                plan = self._plan(ledger, command, actor, grant)
+            except SvcctlError:
+                turn.look_again(ledger.looked)
+                raise
             faults.point("apply.planned")
             if not plan.steps:
+                turn.look_again(ledger.looked)
                 return Change(kind=plan.kind, actor=actor, notes=plan.notes)
+            turn.cover(identity.id for identity in plan.after if ledger.place(identity.id))
             for artifact in self.blobs.suspects(plan.artifacts):
                 if artifact not in proved:
                     raise _Suspect(artifact)
             self.vault.keep(plan)
-            change = writing.write(self.database, ledger, plan, command.id, command.project.name, command.message)
+            change = writing.write(
+                self.database,
+                ledger,
+                plan,
+                command.id,
+                command.project.name,
+                command.message,
+                turn.guard(ledger.looked),
+            )
             faults.point("apply.before-commit")
         faults.point("apply.committed")
         return change
@@ -347,6 +366,44 @@ class Store:
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         return self.vault.seal(service, environment, name, value)
 
+    # ---- moving
+
+    def standing(self, at: int | None = None) -> Standing:
+        from svcctl.backend.store import segments
+
+        with self.database.reading():
+            return segments.standing(self.database, self.blobs, at)
+
+    def segment(self, after: int, until: int) -> Segment:
+        from svcctl.backend.store import segments
+
+        with self.database.reading():
+            return segments.give(self.database, self.blobs, after, until)
+
+    def append(self, segment: Segment) -> Standing:
+        from svcctl.backend.store import segments
+
+        return segments.take(self.database, self.blobs, segment)
+
+    def manifest_bytes(self, code: Digest) -> bytes:
+        return self._where_it_lies(lambda: self.blobs.manifest_bytes(code))
+
+    def seal_all(self, key: "MasterKey", salt: bytes) -> SealedSecrets:
+        from svcctl.backend.store import luggage
+
+        return luggage.give(self.database, self.vault, key, salt)
+
+    def take_secrets(self, sent: SealedSecrets, key: "MasterKey") -> int:
+        from svcctl.backend.store import luggage
+
+        return luggage.take(self.database, self.vault, key, sent)
+
+    def valueless(self) -> tuple[Valueless, ...]:
+        from svcctl.backend.store import luggage
+
+        with self.database.reading():
+            return tuple(luggage.valueless(self.database))
+
     # ---- care
 
     def verify(self, head: str | None = None, progress: Progress = SILENT) -> "Verified":
@@ -357,11 +414,11 @@ class Store:
     def gc(self, *, dry_run: bool, grace: float | None = None, progress: Progress = SILENT) -> "Swept":
         """Uploads that no version names, and the KV entries of deleted environments, are kept for `grace` seconds (a
         day)."""
-        from svcctl.backend.store import gc, kv
+        from svcctl.backend.store import gc
 
         grace = gc.GRACE if grace is None else grace
         swept = gc.sweep(self.database, self.blobs, dry_run=dry_run, grace=grace, progress=progress)
-        if not (self.folder / kv.FILE).exists():
+        if not self._ground.has_entries():
             return swept
         before = self._clock() - timedelta(seconds=grace)
         return replace(swept, namespaces=gc.sweep_namespaces(self.database, self.keyvalues, before, dry_run=dry_run))
@@ -378,17 +435,3 @@ class Store:
             if newest > after or time.monotonic() >= deadline:
                 return int(newest)
             time.sleep(_POLL)
-
-
-def _make(folder: Path) -> None:
-    """0700 under any umask, with a `.gitignore` that keeps it out of every repository. An empty ledger comes last: from
-    then on, whoever opens the store goes on with its first migration."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-    ignore = folder / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
-    for name in ("lock", "ledger.db"):
-        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(descriptor, 0o600)
-        os.close(descriptor)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from svcctl import wire
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.database import Database, Row
 from svcctl.model import Domain, Entry, EnvironmentId, Owned, TokenCreated, TokenRevoked
 from svcctl.rules import replay
 from svcctl.rules.state import Identity

@@ -8,32 +8,34 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from svcctl import sealing
-from svcctl.backend.store.connection import Database
+from svcctl.backend.store.database import Database, Hold
 from svcctl.errors import Refused
 from svcctl.model import EnvironmentId, Sealed, Version
 from svcctl.rules.state import Keep, Plan
 from svcctl.sealing import KeyFile, MasterKey, Sealer, SecretValue
 
-KEY_FILE = "secret.key"
 NEXT_KEY = "SVCCTL_SECRET_KEY_NEXT"
 """The key to change to, where the present one is in SVCCTL_SECRET_KEY."""
 
 
 class Vault:
-    def __init__(self, folder: Path, database: Database, environ: Mapping[str, str]) -> None:
-        self._file = KeyFile(folder / KEY_FILE)
+    def __init__(self, key_file: Path | None, database: Database, environ: Mapping[str, str]) -> None:
+        """Without a file the key can only be in `environ`."""
+        self._key_file = KeyFile(key_file) if key_file else None
         self._db = database
         self._environ = environ
         self._known: Sealer | None = None
+        self._known_by: str | None = None
 
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
-        return self._sealer().seal_for_transport(service, environment, name, SecretValue(value))
+        return self.sealer().seal_for_transport(service, environment, name, SecretValue(value))
 
     def keep(self, plan: Plan) -> None:
         """Stores the values that a plan brings; inside its transaction."""
         self._refuse_purged(plan)
         if plan.secrets:
-            sealer = self._sealer()
+            self._db.hold(Hold.SEALING, alone=False)
+            sealer = self.sealer()
             rows = [
                 (keep.environment, keep.name, keep.fingerprint, self._ciphertext(sealer, keep)) for keep in plan.secrets
             ]
@@ -45,13 +47,14 @@ class Vault:
 
     def reveal(self, environment: EnvironmentId, name: str, fingerprint: str) -> SecretValue:
         """For the process that runs the environment's code."""
-        return self._sealer().open(environment, name, self._stored(environment, name, fingerprint))
+        return self.sealer().open(environment, name, self._stored(environment, name, fingerprint))
 
     def rewrap(self) -> int:
         """Seals every value again with a new master key; returns how many. Killed anywhere, either key fits."""
-        self._sealer()
+        self.sealer()
         old, new = self._master(), self._next()
         with self._db.writing():
+            self._db.hold(Hold.SEALING)
             store = self._store_id()
             sealed = self._fingerprint_key() or ""
             fresh = sealing.rewrap_fingerprint_key(old, new, store, sealed)
@@ -85,7 +88,10 @@ class Vault:
             (environment, name, fingerprint),
         )
         if row is None:
-            raise Refused(f"the value of secret {name} was destroyed", next=f"svcctl secrets set {name}")
+            raise Refused(
+                f"the value of secret {name} was destroyed, or left behind when the store was moved",
+                next=f"svcctl secrets set {name}",
+            )
         return bytes(row[0])
 
     def _refuse_purged(self, plan: Plan) -> None:
@@ -98,19 +104,30 @@ class Vault:
 
     # ---- keys
 
-    def _sealer(self) -> Sealer:
-        """Made with the first secret of the store."""
-        if self._known is None:
-            sealed = self._fingerprint_key()
-            if sealed is not None:
-                self._file.settle(sealing.sealed_with(sealed))
-            elif not self._db.in_transaction:
+    def sealer(self) -> Sealer:
+        """Made with the first secret of the store; anew when another process rotated the key, or moved another store
+        into this one."""
+        sealed = self._fingerprint_key()
+        if self._known is None or sealed != self._known_by:
+            if sealed is not None and self._key_file:
+                self._key_file.settle(sealing.sealed_with(sealed))
+            elif sealed is None and not self._db.in_transaction:
                 sealed = self._found()
-            self._known = Sealer(self._master(), self._store_id(), sealed or "")
+            self._known, self._known_by = Sealer(self._master(), self._store_id(), sealed or ""), sealed
         return self._known
 
+    @property
+    def _file(self) -> KeyFile:
+        if self._key_file is None:
+            raise Refused(
+                f"{self._db.name} has secrets, and the key to them is not here: {sealing.VARIABLE} is not set",
+                hint="the key is never kept in the database; all that reads or writes secrets there is given the same",
+                next=f"export {sealing.VARIABLE}=…  (a new one: head -c 32 /dev/urandom | base64)",
+            )
+        return self._key_file
+
     def _found(self) -> str:
-        master = sealing.obtain_master_key(self._file.path, self._environ)
+        master = sealing.obtain_master_key(self._path, self._environ)
         with self._db.writing():
             self._db.execute(
                 "INSERT INTO store VALUES ('fingerprint_key', ?) ON CONFLICT DO NOTHING",
@@ -118,8 +135,12 @@ class Vault:
             )
             return self._fingerprint_key() or ""
 
+    @property
+    def _path(self) -> Path:
+        return Path() if sealing.VARIABLE in self._environ else self._file.path
+
     def _master(self) -> MasterKey:
-        key = sealing.present_master_key(self._file.path, self._environ)
+        key = sealing.present_master_key(self._path, self._environ)
         if key is None:
             raise Refused(
                 f"the key to this store's secrets is gone: {self._file.path}",

@@ -12,9 +12,9 @@ import msgspec
 from msgspec.structs import replace
 
 from svcctl import digest, wire
-from svcctl.backend.store import gc, tables
+from svcctl.backend.store import tables
 from svcctl.backend.store.blobs import Blobs
-from svcctl.backend.store.connection import Database, Row
+from svcctl.backend.store.database import Database, Row
 from svcctl.backend.store.ledger import STORE_CHAIN, is_sound
 from svcctl.backend.store.tables import Replayed
 from svcctl.digest import Digest
@@ -77,7 +77,7 @@ class Verifier:
                 problems=tuple(problems),
                 since_head=since,
             )
-        return replace(found, leftovers=gc.leftovers(self._db, self._blobs))
+        return replace(found, leftovers=self._blobs.shelf.leftovers(remove=False))
 
     # ---- heads
 
@@ -138,7 +138,7 @@ class Verifier:
         total = self._db.one("SELECT count(*) FROM records")
         self._progress.start("verifying records", total[0] if total else None)
         chain = _Chain("", self)
-        for row in self._db.execute(
+        for row in self._db.stream(
             "SELECT environment, seq, change, number, digest, settings, settings_since, settings_under, code, "
             "code_since, code_under, deployed, restored_settings, body FROM records ORDER BY environment, seq"
         ):
@@ -182,7 +182,7 @@ class Verifier:
     # ---- blobs
 
     def _bad_blobs(self) -> tuple[int, list[str]]:
-        row = self._db.one("SELECT count(*), coalesce(sum(size), 0) FROM blobs")
+        row = self._db.one("SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM blobs")
         count, total = row or (0, 0)
         self._progress.start("verifying blobs", total)
         bad: dict[str, str] = {}

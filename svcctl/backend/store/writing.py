@@ -1,7 +1,8 @@
 """A plan written: change, records, and the tables that hold what the chains led to. Runs inside one write transaction.
 
 Each record's bytes hold the digest of the change and of the record before it in its environment's chain, so that none
-can be altered, dropped or moved without its successors showing it.
+can be altered, dropped or moved without its successors showing it. The change's number is in none of them: it is found
+last, by the statements themselves.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from svcctl import digest, faults, wire
-from svcctl.backend.store.connection import Database
+from svcctl.backend.store.database import Database, Statement
 from svcctl.backend.store.ledger import STORE_CHAIN, Ledger, Link
 from svcctl.digest import Digest
 from svcctl.model import (
@@ -31,20 +32,48 @@ from svcctl.model import (
 )
 from svcctl.rules.state import Identity, Plan, Step
 
-_INSERT_RECORD = (
-    "INSERT INTO records (environment, seq, change, number, digest, settings, settings_since, settings_under, "
-    "code, code_since, code_under, deployed, restored_settings, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_NUMBER = "(SELECT number FROM changes WHERE id = ?)"
+_INSERT_CHANGE = (
+    "INSERT INTO changes (number, id, project, at, actor, digest, body) "
+    "VALUES ((SELECT coalesce(max(number), 0) + 1 FROM changes),?,?,?,?,?,?)"
+)
+INSERT_RECORD = (
+    "INSERT INTO records (environment, seq, change, number, digest, settings, settings_since, settings_under, "  # noqa: S608
+    f"code, code_since, code_under, deployed, restored_settings, body) VALUES (?,?,{_NUMBER},?,?,?,?,?,?,?,?,?,?,?)"
 )
 _UPSERT_ENVIRONMENT = (
-    "INSERT INTO environments (id, service, name, living, hostname, expires, head, seq, tip, changed, identity) "
-    "VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, living = excluded.living, "
-    "hostname = excluded.hostname, expires = excluded.expires, head = excluded.head, seq = excluded.seq, "
-    "tip = excluded.tip, changed = excluded.changed, identity = excluded.identity"
+    "INSERT INTO environments (id, service, name, living, hostname, expires, head, seq, tip, changed, identity) "  # noqa: S608
+    f"VALUES (?,?,?,?,?,?,?,?,?,{_NUMBER},?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, "
+    "living = excluded.living, hostname = excluded.hostname, expires = excluded.expires, head = excluded.head, "
+    "seq = excluded.seq, tip = excluded.tip, changed = excluded.changed, identity = excluded.identity"
 )
 
 
-def write(database: Database, ledger: Ledger, plan: Plan, id: str, project: str, message: str | None) -> Change:
-    """Returns the change as `Backend.change` would read it."""
+class Batch:
+    """Statements of one change, to be sent together."""
+
+    def __init__(self) -> None:
+        self.early: list[Statement] = []
+        self.ordered: list[Statement] = []
+        """Those that need the number, and those that must not wait for what another change gives up."""
+
+    def add(self, sql: str, *rows: Sequence[Any]) -> None:
+        self.early += [(sql, row) for row in rows]
+
+    def add_ordered(self, sql: str, *rows: Sequence[Any]) -> None:
+        self.ordered += [(sql, row) for row in rows]
+
+
+def write(
+    database: Database,
+    ledger: Ledger,
+    plan: Plan,
+    id: str,
+    project: str,
+    message: str | None,
+    guard: Sequence[Statement] = (),
+) -> Change:
+    """Returns the change as `Backend.change` would read it. `guard` fails if another writer was faster."""
     change = Change(
         kind=plan.kind,
         actor=plan.actor,
@@ -57,23 +86,25 @@ def write(database: Database, ledger: Ledger, plan: Plan, id: str, project: str,
     )
     body = wire.canonical(change)
     name = digest.of("change", body)
-    row = database.one("SELECT max(number) FROM changes")
-    number = (row[0] or 0) + 1 if row else 1
-    database.execute(
-        "INSERT INTO changes (number, id, project, at, actor, digest, body) VALUES (?,?,?,?,?,?,?)",
-        (number, id, project, plan.at, plan.actor, name, body),
-    )
+    batch = Batch()
+    batch.ordered += guard
+    batch.add_ordered(_INSERT_CHANGE, (id, project, plan.at, plan.actor, name, body))
     chains = {id: ledger.chain(id) for id in {step.environment or STORE_CHAIN for step in plan.steps}}
-    versions = _records(database, ledger, plan, number, name, chains)
-    _environments(database, ledger, plan.after, number, chains)
+    versions = _records(batch, ledger, plan, id, name, chains)
+    environments(batch, ledger, plan.after, dict.fromkeys((each.id for each in plan.after), id), chains)
+    names = {identity.id: identity for identity in plan.after}
     for step in plan.steps:
-        _settle(database, step, number)
+        settle(batch, step, names, id)
+    batch.add_ordered("SELECT number FROM changes WHERE id = ?", (id,))
+    row = database.conclude(batch.early, batch.ordered)
+    number = int(row[0]) if row else 0
     faults.point("apply.written")
-    return replace(change, number=number, versions=tuple(sorted(versions, key=lambda version: version.ref)))
+    found = (replace(version, change=number) for version in versions)
+    return replace(change, number=number, versions=tuple(sorted(found, key=lambda version: version.ref)))
 
 
 def _records(
-    database: Database, ledger: Ledger, plan: Plan, number: int, change: Digest, chains: dict[EnvironmentId, Link]
+    batch: Batch, ledger: Ledger, plan: Plan, command: str, change: Digest, chains: dict[EnvironmentId, Link]
 ) -> list[Version]:
     rows, documents, versions = [], [], []
     names = {identity.id: identity for identity in plan.after}
@@ -84,14 +115,15 @@ def _records(
         body = wire.canonical(Record(change=change, parent=parent, entry=_stored(step.entry)))
         name = digest.of("record", body)
         chains[id] = (seq + 1, name)
-        rows.append((id, seq + 1, number, *_columns(step.entry, name), body))
+        rows.append((id, seq + 1, command, *columns(step.entry, name), body))
         if isinstance(step.entry, Version):
             if step.settings is not None:
                 documents.append((step.entry.settings.digest, wire.canonical(step.settings)))
             version = _as_read(ledger, step.entry, names[id], tags)
-            versions.append(replace(version, digest=name, parent=parent, change=number))
-    database.many("INSERT INTO settings (digest, body) VALUES (?,?) ON CONFLICT DO NOTHING", documents)
-    database.many(_INSERT_RECORD, rows)
+            versions.append(replace(version, digest=name, parent=parent))
+    # In one order for all writers: each waits for those who add the same.
+    batch.add("INSERT INTO settings (digest, body) VALUES (?,?) ON CONFLICT DO NOTHING", *sorted(documents))
+    batch.add_ordered(INSERT_RECORD, *rows)
     return versions
 
 
@@ -103,7 +135,7 @@ def _stored(entry: Entry) -> Entry:
     return replace(entry, settings=Half(digest=entry.settings.digest), code=code)
 
 
-def _columns(entry: Entry, name: Digest) -> tuple[Any, ...]:
+def columns(entry: Entry, name: Digest) -> tuple[Any, ...]:
     if not isinstance(entry, Version):
         return (None, name, None, None, None, None, None, None, None, None)
     code, settings = entry.code, entry.settings
@@ -151,23 +183,28 @@ def _as_read(
     )
 
 
-def _environments(
-    database: Database, ledger: Ledger, after: Iterable[Identity], number: int, chains: dict[EnvironmentId, Link]
+def environments(
+    batch: Batch,
+    ledger: Ledger,
+    after: Iterable[Identity],
+    commands: Mapping[EnvironmentId, str],
+    chains: Mapping[EnvironmentId, Link],
 ) -> None:
+    """`commands`: the id of the change that touched each last."""
     identities = [(ledger.identity(identity.id), identity) for identity in after]
     # Hostnames and routes may change hands within one change: all are given up before any is taken.
     for before, identity in identities:
-        _give_up(database, before, identity)
+        _give_up(batch, before, identity)
     for before, identity in identities:
-        _bindings(database, before, identity)
-        routes = set(identity.routes) - set(before.routes if before else ())
-        database.many(
-            "INSERT INTO routes (pattern, environment) VALUES (?,?)", [(each, identity.id) for each in routes]
-        )
-    database.many(_UPSERT_ENVIRONMENT, [_row(identity, number, chains[identity.id]) for _, identity in identities])
+        _bindings(batch, before, identity)
+        routes = sorted(set(identity.routes) - set(before.routes if before else ()))
+        batch.add("INSERT INTO routes (pattern, environment) VALUES (?,?)", *((each, identity.id) for each in routes))
+    batch.add_ordered(
+        _UPSERT_ENVIRONMENT, *(_row(identity, commands[identity.id], chains[identity.id]) for _, identity in identities)
+    )
 
 
-def _row(identity: Identity, number: int, chain: Link) -> tuple[Any, ...]:
+def _row(identity: Identity, command: str, chain: Link) -> tuple[Any, ...]:
     return (
         identity.id,
         identity.service,
@@ -177,69 +214,68 @@ def _row(identity: Identity, number: int, chain: Link) -> tuple[Any, ...]:
         identity.expires,
         None if identity.deleted else identity.head,
         *chain,
-        number,
+        command,
         wire.canonical(identity),
     )
 
 
-def _give_up(database: Database, before: Identity | None, after: Identity) -> None:
+def _give_up(batch: Batch, before: Identity | None, after: Identity) -> None:
     if before is None:
         return
     if before.hostname not in {None, after.hostname}:
-        database.execute("UPDATE environments SET hostname = NULL WHERE id = ?", (after.id,))
-    if gone := set(before.routes) - set(after.routes):
-        database.many("DELETE FROM routes WHERE pattern = ?", [(each,) for each in gone])
+        batch.add_ordered("UPDATE environments SET hostname = NULL WHERE id = ?", (after.id,))
+    gone = sorted(set(before.routes) - set(after.routes))
+    batch.add("DELETE FROM routes WHERE pattern = ?", *((each,) for each in gone))
 
 
-def _bindings(database: Database, before: Identity | None, after: Identity) -> None:
+def _bindings(batch: Batch, before: Identity | None, after: Identity) -> None:
     if (before.bound if before else {}) == after.bound:
         return
-    database.execute("DELETE FROM bindings WHERE environment = ?", (after.id,))
-    database.many(
+    batch.add("DELETE FROM bindings WHERE environment = ?", (after.id,))
+    batch.add(
         "INSERT INTO bindings (environment, name, service, target) VALUES (?,?,?,?)",
-        [(after.id, name, bound.service, bound.environment) for name, bound in after.bound.items()],
+        *((after.id, name, bound.service, bound.environment) for name, bound in after.bound.items()),
     )
 
 
-def _settle(database: Database, step: Step, change: int) -> None:
+def settle(batch: Batch, step: Step, names: Mapping[EnvironmentId, Identity], command: str) -> None:
     """What a record other than a version leads to, beside its environment's row."""
     id = step.environment
     match step.entry:
         case Tagged(name=name, removed=True):
-            database.execute("DELETE FROM tags WHERE environment = ? AND name = ?", (id, name))
+            batch.add("DELETE FROM tags WHERE environment = ? AND name = ?", (id, name))
         case Tagged(name=name, number=number):
-            database.execute("INSERT INTO tags (environment, name, number) VALUES (?,?,?)", (id, name, number))
+            batch.add("INSERT INTO tags (environment, name, number) VALUES (?,?,?)", (id, name, number))
         case Owned(service=service, project=project):
-            database.execute(
+            batch.add(
                 "INSERT INTO services (name, project) VALUES (?,?) "
                 "ON CONFLICT (name) DO UPDATE SET project = excluded.project",
                 (service, project),
             )
         case Domain(project=project, domain=domain):
-            database.execute(
+            batch.add(
                 "INSERT INTO projects (name, domain) VALUES (?,?) "
                 "ON CONFLICT (name) DO UPDATE SET domain = excluded.domain",
                 (project, domain),
             )
         case Renamed(old=old):
-            row = database.one("SELECT service FROM environments WHERE id = ?", (id,))
-            database.execute(
+            batch.add(
                 "INSERT INTO former_names (service, name, environment) VALUES (?,?,?) "
                 "ON CONFLICT (service, name) DO UPDATE SET environment = excluded.environment",
-                (row[0] if row else "", old, id),
+                (names[id].service if id else "", old, id),
             )
-        case Purged(names=names):
-            rows = [(id, name) for name in names]
-            database.many("DELETE FROM secrets WHERE environment = ? AND name = ?", rows)
+        case Purged(names=purged):
+            rows = [(id, name) for name in purged]
+            batch.add("DELETE FROM secrets WHERE environment = ? AND name = ?", *rows)
         case Deleted():
-            database.execute("DELETE FROM tags WHERE environment = ?", (id,))
-            database.execute("DELETE FROM secrets WHERE environment = ?", (id,))
+            batch.add("DELETE FROM tags WHERE environment = ?", (id,))
+            batch.add("DELETE FROM secrets WHERE environment = ?", (id,))
         case TokenCreated(id=token, hash=hash, grant=grant):
-            database.execute(
-                "INSERT INTO tokens (id, name, hash, made, grant_body) VALUES (?,?,?,?,?)",
-                (token, grant.name, hash, change, wire.canonical(grant)),
+            batch.add_ordered(
+                f"INSERT INTO tokens (id, name, hash, made, grant_body) VALUES (?,?,?,{_NUMBER},?)",  # noqa: S608
+                (token, grant.name, hash, command, wire.canonical(grant)),
             )
         case TokenRevoked(id=token):
-            database.execute("UPDATE tokens SET revoked = ? WHERE id = ?", (change, token))
+            batch.add_ordered(f"UPDATE tokens SET revoked = {_NUMBER} WHERE id = ?", (command, token))  # noqa: S608
         case _:
             pass

@@ -1,0 +1,171 @@
+"""Writers side by side: the theory of operation on PostgreSQL.
+
+One call of `apply` is one transaction, READ COMMITTED, in three round trips or a few more.
+
+1. *Queueing.* The rows of the environments that a command names are locked, in the order of their ids, and only then is
+   anything read. Who wants the same environment waits there, so that nobody plans in vain; who wants another does not
+   meet him. A deadlock can only come from what a command does not name (`Prune`); those rows are locked when a first
+   plan has shown them, in a transaction begun anew.
+2. *Planning.* `since` is the newest change's number as the first statement saw it. The rules read what they want; the
+   ledger keeps where they looked (`footprint`): environments by id, by name (also where there was none), whole
+   services, who is bound to whom, who has routes. Services, projects and tokens have a chain of their own, and always
+   count.
+3. *Concluding.* Everything is sent in one go: what needs no number, then the numbering lock, the *guard*, the change
+   with the next number and what carries it, the commit. The guard fails if a change after `since` touched the
+   footprint; then the whole is made again, on what there is now. Plans are pure, so this is safe; it is also rare, for
+   step 1. A refusal is looked over in the same way before it is told. So what `apply` does is what it would have done
+   had the changes come one after another, in the order of their numbers. What must be unique is so by its constraint
+   too; one that fires means that another was faster, and that the plan is to be made again.
+
+*Numbers* follow one another without gap, in the order of commits. A sequence would give them without a lock; but its
+numbers become visible out of order and are lost with each roll back and crash, and then followers need a watermark,
+`cN` is no instant, and a copy of the store elsewhere has holes. Instead the numbering lock is held for as long as the
+server needs for the few statements behind it: no turn of the client, for they lie in its socket already, and no disk,
+for the commit does not wait for it (`synchronous_commit = off`). The wait comes after the lock, for all who were
+there meanwhile at once. That keeps the promise of `apply`: durable when it returns. No row waits under the lock, since
+all that the change alters are locked by then.
+
+*Followers.* A change is visible only after all with lower numbers, so whoever saw N has missed none below. It may be
+visible for the time of one write to disk before it is durable: numbers that others build on (`follow`, `wait`, `plan`,
+`change`) are told after `Database.settle`, lest a crash takes back what a follower saw, and gives its number away.
+
+*A lost connection* leaves open whether a commit under way was done. The command's id tells: it is asked for first.
+
+gc deletes an artifact only under a row lock that excludes the one by which `apply` keeps what its plan runs.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar, assert_never
+
+from svcctl.backend.store.database import Again, Database, Lost, Statement, Taken
+from svcctl.backend.store.footprint import Footprint
+from svcctl.errors import Conflict
+from svcctl.model import EnvironmentId
+
+if TYPE_CHECKING:
+    from svcctl.commands import Command
+
+_DONE = "SELECT (SELECT max(number) FROM changes), (SELECT number FROM changes WHERE id = ?)"
+_QUEUE = (
+    "SELECT id FROM environments WHERE id = ANY(?) OR name = ANY(?) AND service IN "
+    "(SELECT unnest(CAST(? AS text[])) UNION SELECT name FROM services WHERE project = ?) ORDER BY id FOR UPDATE"
+)
+_ATTEMPTS = 200
+_TAKEN = 3
+_PATIENCE = 10.0
+"""Seconds for which a server that went away is waited for; it may be starting again."""
+_PAUSE = 0.1
+
+T = TypeVar("T")
+
+
+class Turn:
+    """A command's turn to be applied, from its place in the queue on; inside a writing transaction."""
+
+    def __init__(self, database: Database, command: "Command", more: Iterable[EnvironmentId] = ()) -> None:
+        """`more` are environments that an earlier try turned out to touch."""
+        self._db = database
+        self._queued: set[EnvironmentId] = set()
+        if not database.alone:
+            names, services = concerned(command)
+            project = command.project.name if command.services is None else ""
+            queued = database.all(_QUEUE, (sorted(more), names, services, project))
+            self._queued = {id for (id,) in queued}
+        newest, done = database.one(_DONE, (command.id,)) or (None, None)
+        self.since = int(newest or 0)
+        self.done = done is not None
+
+    def look_again(self, footprint: Footprint) -> None:
+        """Before something is told that is no change: raises Again if it may not be so any more."""
+        if not self._db.alone:
+            conditions, parameters = _any_of(footprint.guards(self.since))
+            if self._db.one(f"SELECT 1 WHERE {conditions}", parameters):
+                raise Again
+
+    def cover(self, touched: Iterable[EnvironmentId]) -> None:
+        """Raises Overlooked if the plan alters rows that are not locked."""
+        if not self._db.alone and (overlooked := set(touched) - self._queued):
+            raise Overlooked(overlooked)
+
+    def guard(self, footprint: Footprint) -> Sequence[Statement]:
+        """Fails, by a division by zero, unless all is as it was read."""
+        if self._db.alone:
+            return ()
+        conditions, parameters = _any_of(footprint.guards(self.since))
+        return ((f"SELECT 1 / CASE WHEN {conditions} THEN 0 ELSE 1 END", parameters),)
+
+
+class Overlooked(Again):
+    """Environments must be locked that the command does not name."""
+
+    def __init__(self, environments: Iterable[EnvironmentId]) -> None:
+        super().__init__()
+        self.environments = frozenset(environments)
+
+
+def repeated(database: Database, attempt: Callable[[Collection[EnvironmentId]], T]) -> T:
+    """Until nobody is faster. `attempt` gets environments that earlier ones had overlooked."""
+    if database.alone:
+        return attempt(())
+    overlooked: frozenset[EnvironmentId] = frozenset()
+    lost_at: float | None = None
+    taken = 0
+    for _ in range(_ATTEMPTS):
+        try:
+            return attempt(overlooked)
+        except Overlooked as error:
+            overlooked |= error.environments
+        except Taken:
+            taken += 1
+            if taken == _TAKEN:
+                raise
+        except Lost:
+            lost_at = lost_at or time.monotonic()
+            if time.monotonic() - lost_at > _PATIENCE:
+                raise
+            time.sleep(_PAUSE)
+        except Again:
+            pass
+    raise Conflict(
+        f"others changed the same {_ATTEMPTS} times while this was planned",
+        hint="nothing was changed; look, then type the command again",
+    )
+
+
+def _any_of(conditions: Iterable[Statement]) -> Statement:
+    texts, parameters = zip(*conditions, strict=True)
+    return " OR ".join(texts), [each for some in parameters for each in some]
+
+
+def concerned(command: "Command") -> tuple[list[str], list[str]]:
+    """Names of environments, and of services, whose rows the command will alter. Not to name one costs another try."""
+    from svcctl import commands, reference
+
+    services = list(command.services or ())
+    match command:
+        case commands.Promote():
+            names = [command.target]
+        case commands.Clone():
+            names = [command.target]
+        case commands.Rename():
+            names = [command.old, command.new]
+        case commands.TagVersion():
+            wanted = reference.parse(command.reference)
+            names = [wanted.environment]
+            services += [wanted.service] if wanted.service else []
+        case commands.Prune() | commands.DeleteService() | commands.CreateToken() | commands.RevokeToken():
+            names = []
+        case (
+            commands.Deploy()
+            | commands.Configure()
+            | commands.RollBack()
+            | commands.CreateEnvironment()
+            | commands.DeleteEnvironment()
+            | commands.Protect()
+            | commands.Route()
+        ):
+            names = [command.environment]
+        case _:
+            assert_never(command)
+    return names, services
