@@ -49,6 +49,8 @@ CHANGING = [
     "promote staging production --dry-run", "promote staging production --yes --force",
     "routes add shop.example.com/* -s shop --env production --cli", "bind EXTRA --kv extra -s shop --cli",
     "unbind EXTRA -s shop --cli", "env delete trial --confirm trial", "deploy -m again --tag second",
+    "export whole.store", "export sealed.store --passphrase-file services.toml", "import whole.store --yes",
+    "backend copy .svcctl copied", "backend copy .svcctl sealed --passphrase-file services.toml",
 ]  # fmt: skip
 REFUSED = [
     "vars set CANARY_2=open", "secrets set NOBODY", "rollback production --to 99 --yes", "show shop/staging@99",

@@ -218,7 +218,7 @@ def test_any_cut_of_a_history_leads_to_the_same_store(a: Store, b: Store, size: 
     assert same(a, b)
 
 
-def upload_all(source: Store, target: Store) -> None:
+def upload_all(source: Store, target: Backend) -> None:
     segments = FromBackend(source, NOW, kv=False).segments(0)
     for code in itertools.chain.from_iterable(segment.artifacts for segment in segments):
         target.upload(Arriving(source.manifest_bytes(code), code, source.open_blob))
@@ -926,3 +926,32 @@ def test_a_full_disk_is_told_and_leaves_a_beginning(released: Acme, tmp_path: Pa
     acme.done("backend", "copy", ".svcctl", "new")
     with closing(Store.open(acme.folder / "new")) as store:
         assert store.verify().problems == ()
+
+
+# ---- between all kinds of backends
+
+
+def test_a_store_moves_into_every_kind_of_backend_and_back(
+    a: Store, backend: Backend, opened: Callable[[str], Store]
+) -> None:
+    """`backend` is a folder, a database or an API."""
+    there = moved(a, backend, passphrase=PASSPHRASE)
+    assert (there.head, there.missing, there.entries) == (a.standing().head, (), Differences(added=3))
+    again = moved(a, backend, passphrase=PASSPHRASE)
+    assert (again.changes, again.secrets, again.entries) == (0, 0, Differences())
+    assert [each.head for each in backend.environments("acme")] == [each.head for each in a.environments("acme")]
+
+    back = moved(backend, opened("back"), passphrase=PASSPHRASE)
+    assert (back.head, back.missing, back.secrets) == (a.standing().head, (), there.secrets)
+    assert same(a, opened("back"))
+    assert imported(exported(backend, PASSPHRASE), opened("file"), PASSPHRASE).head == a.standing().head
+    assert same(a, opened("file"))
+
+
+@pytest.mark.parametrize("lie", ["a record rewritten", "a version left out", "a binding to what never was"])
+def test_every_kind_of_backend_refuses_lies(a: Store, backend: Backend, lie: str) -> None:
+    upload_all(a, backend)
+    with pytest.raises((Damage, Conflict)):
+        backend.append(lying(a, LIES[lie]))
+    assert backend.standing().number == 0
+    assert moved(a, backend).head == a.standing().head
