@@ -128,8 +128,9 @@ ALLOWED = {
     "runtime": {"whoami", "openapi", "changes", "follow", "reveal", "manifest", "blob"}
     | {"kv_get", "kv_put", "kv_delete", "kv_list", "kv_copy"},
 }
-_READS = {route.operation for route in ROUTES if route.method == "GET"} - {"tokens", "refusals"}
-_READS -= {"kv_get", "kv_list"}
+_MOVES = {"standing", "segment", "append", "valueless", "seal_all", "take_secrets", "kv_namespaces"}
+_GOVERNING = {"tokens", "refusals"} | _MOVES
+_READS = {route.operation for route in ROUTES if route.method == "GET"} - _GOVERNING - {"kv_get", "kv_list"}
 _WRITES = {"apply", "plan", "seal", "missing", "blobs", "artifact"} | {
     "kv_get",
     "kv_put",
@@ -139,7 +140,7 @@ _WRITES = {"apply", "plan", "seal", "missing", "blobs", "artifact"} | {
 }
 ALLOWED["viewer"] |= _READS
 ALLOWED["deployer"] = ALLOWED["promoter"] = _READS | _WRITES
-ALLOWED["admin"] = _READS | _WRITES | {"tokens", "refusals"}
+ALLOWED["admin"] = _READS | _WRITES | _GOVERNING
 
 
 @pytest.mark.parametrize("role", ALLOWED)

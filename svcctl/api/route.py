@@ -39,8 +39,9 @@ class Route(msgspec.Struct, frozen=True):
     """Of the body."""
     answers: str = "application/json"
     status: int = 200
-    power: Power = "read"
-    """What the role of a token must allow before anything of the request is looked at; scope comes later."""
+    power: Power = "govern"
+    """What the role of a token must allow before anything of the request is looked at; scope comes later. A route that
+    says nothing is for admins."""
     kind: Literal["plain", "blob", "frames", "bytes", "poll"] = "plain"
     """How body and answer travel: `bytes` is a body handed on as it came; the others are streams and the long poll."""
 
