@@ -19,7 +19,7 @@ only as far as bytes follow.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -180,10 +180,14 @@ def _steps(given: Entries) -> Iterator[list[KeptEntry]]:
 # ---- reading
 
 
+class Input(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
 class _Reader:
     """Frame by frame. `kind` is that of the frame whose payload comes next; b"" after the end."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Input) -> None:
         self._stream = stream
         self._before = bytes(_SUM)
         self._hasher = hashlib.sha256()
@@ -255,7 +259,7 @@ class _Reader:
 class FromFile:
     """A Source, read once from its beginning to its end."""
 
-    def __init__(self, stream: BinaryIO, now: float) -> None:
+    def __init__(self, stream: Input, now: float) -> None:
         self._reader = _Reader(stream)
         self._now = now
         if self._reader.kind != b"H":

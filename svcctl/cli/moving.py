@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -14,6 +14,7 @@ from svcctl.cli import consent, views
 from svcctl.cli.context import Context
 from svcctl.cli.output import Block, Fields, Lines, Note, Success
 from svcctl.errors import ConsentNeeded, NotFound, UsageError
+from svcctl.progress import Progress
 from svcctl.sealing import SecretValue
 
 PassphraseOption = Annotated[
@@ -100,6 +101,19 @@ def survey(given: FromFile, target: Backend | None, key: SecretValue | None, now
     found = differences(given, target, now) if target and kv else Differences()
     given.end()
     return found
+
+
+class Watched:
+    """A stream whose reader is told how far it is."""
+
+    def __init__(self, stream: BinaryIO, progress: Progress) -> None:
+        self._stream = stream
+        self._progress = progress
+
+    def read(self, size: int, /) -> bytes:
+        part = self._stream.read(size)
+        self._progress.advance(len(part))
+        return part
 
 
 def has_entries(target: Backend, now: float) -> bool:

@@ -1,3 +1,4 @@
+import os
 import stat
 import sys
 from contextlib import closing
@@ -31,13 +32,17 @@ def import_(
         raise UsageError("the file and the passphrase can't both be standard input")
     now, kv = context.now.timestamp(), not no_kv
     with closing(_opened(context, file)) as stream:
-        given = FromFile(stream, now)
+        if stream.seekable():
+            context.progress.start(f"checking {file}", stream.seek(0, os.SEEK_END))
+            stream.seek(0)
+        given = FromFile(moving.Watched(stream, context.progress), now)
         target = _target(context)
         if target:
             check(given, target)
         key = moving.passphrase(context, passphrase_file, given.outline, anew=False)
         if stream.seekable():
             found = moving.survey(given, target, key, now, kv=kv)
+            context.progress.done()
             stream.seek(0)
             given = FromFile(stream, now)
         if dry_run:
@@ -63,6 +68,10 @@ def _target(context: Context) -> Backend | None:
 
 def _opened(context: Context, file: str) -> BinaryIO:
     if file == "-":
+        if sys.stdin.isatty():
+            raise UsageError(
+                "an export does not come from a terminal", hint="name a file, or pipe it: … | svcctl import -"
+            )
         return sys.stdin.buffer
     path = context.path(file)
     try:
