@@ -16,7 +16,7 @@ ORDER = (
     ("model", "keyvalues"),
     ("reference", "commands"),
     ("wire",),
-    ("config", "bundle", "rules", "provenance", "sealing", "tokens"),
+    ("config", "bundle", "rules", "provenance", "sealing", "tokens", "credentials"),
     ("backend", "runtime"),
     ("api", "dataplane"),
     ("cli",),

@@ -252,9 +252,9 @@ def test_the_backend_is_the_option_then_the_variable_then_the_file_then_the_fold
     assert location("https://svc.example.com", SVCCTL_BACKEND="elsewhere") == "https://svc.example.com"
 
 
-def test_a_remote_backend_is_refused_for_now() -> None:
-    with pytest.raises(Refused, match="remote backends are not built yet"):
-        _ = Context({"SVCCTL_BACKEND": "https://svc.example.com"}).backend
+def test_what_is_asked_of_a_store_itself_is_not_asked_of_an_api(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="verify works on a store itself, and https://svc.example.com is an API"):
+        _ = Context({"SVCCTL_BACKEND": "https://svc.example.com", "HOME": str(tmp_path)}, ["verify"]).store
 
 
 def test_reading_from_a_store_that_does_not_exist_makes_none(project: Path) -> None:

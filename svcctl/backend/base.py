@@ -119,6 +119,9 @@ class Followed(Model):
 
 
 class Backend(Protocol):
+    def close(self) -> None:
+        """Lets go of files and connections."""
+
     # ---- reading
 
     def projects(self) -> tuple[str, ...]: ...

@@ -8,9 +8,8 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from svcctl.backend.base import Backend
-from svcctl.backend.store.kv import KeyValueStore
 from svcctl.cli import running, target
-from svcctl.cli.context import Context
+from svcctl.cli.context import Context, backend_location
 from svcctl.dataplane.assembling import NotLive, assemble
 from svcctl.dataplane.cache import Cache
 from svcctl.dataplane.landscape import Landscape
@@ -81,7 +80,7 @@ def answer(
     place = _place(backend, landscape, target.one(context, ref, service))
     others = [_place(backend, landscape, target.one(context, each)) for each in overriding]
     view = landscape.choosing([place, *others], others)
-    cache = Cache(running.cache_folder(running.store_folder(context)))
+    cache = Cache(running.cache_folder(backend_location(context)))
 
     def reveal(id: EnvironmentId, secrets: Mapping[str, str]) -> Mapping[str, SecretValue]:
         return backend.reveal(id, secrets)
@@ -133,7 +132,7 @@ async def _answered(context: Context, assembly: Assembly, url: str, asked: Asked
 
 def _loaded(context: Context, assembly: Assembly) -> Running:
     try:
-        return Running(assembly, lambda: KeyValueStore(running.store_folder(context)))
+        return Running(assembly, running.reach(context).keyvalues)
     except LoadFailed as error:
         raise _failed(str(error), error.__cause__ or error, assembly) from error
 

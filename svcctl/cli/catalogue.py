@@ -27,7 +27,7 @@ GROUPS = {
     "kv key": Entry("Keys of a KV namespace: get, put, list, delete.", "KV"),
     "config": Entry("services.toml: show, check.", "Settings"),
     "artifact": Entry("Artifacts: get.", "History"),
-    "backend": Entry("Backends: copy.", "Store"),
+    "backend": Entry("Backends: add, use, list, copy.", "Team"),
     "token": Entry("Tokens of the API: create, list, revoke.", "Team"),
 }
 
@@ -124,6 +124,12 @@ COMMANDS = {
     **_panel(
         "Team",
         {
+            "login": "Keep a token for the API of a team.",
+            "logout": "Forget the token of an API.",
+            "whoami": "Show who you are to the backend, and what you may do.",
+            "backend add": "Give the URL of a backend a name.",
+            "backend use": "Choose the backend of this checkout.",
+            "backend list": "List the backends that have names, and the one in use.",
             "api": "Serve a store to a team over HTTP.",
             "token create": "Make a token for the API; its secret is shown once.",
             "token list": "List the tokens of the API; secrets are not stored.",

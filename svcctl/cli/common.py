@@ -13,7 +13,12 @@ SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 def options() -> list[Parameter]:
     return [
-        _option("--backend", "Where the store is: a folder.", _set_backend, metavar="FOLDER"),
+        _option(
+            "--backend",
+            "Where the store is: a folder, a URL, or a name of `backend add`.",
+            _set_backend,
+            metavar="PLACE",
+        ),
         _option("--json", "Print one JSON document.", _set_json, is_flag=True),
         _option("--no-color", "No colours, as with NO_COLOR=1.", _set_no_color, is_flag=True),
         _option("--verbose", "Say what caused an error.", _set_verbose, short="-v", is_flag=True),

@@ -65,6 +65,7 @@ def _starting(incomplete: str, ctx: typer.Context, candidates: Callable[[Context
     context = ctx.find_object(Context)
     if context is None:
         return []
+    context.hasty = True
     try:
         return [name for name in dict.fromkeys(candidates(context)) if name.startswith(incomplete)]
     except (SvcctlError, OSError):

@@ -17,7 +17,9 @@ from svcctl.progress import Progress
 
 if TYPE_CHECKING:
     from svcctl.backend.base import Backend
+    from svcctl.backend.remote import Remote, Seen
     from svcctl.backend.store import Store
+    from svcctl.sealing import SecretValue
 
 STORE = ".svcctl"
 
@@ -39,6 +41,8 @@ class Context:
         self.json = "--json" in _before_dashes(arguments)
         self.no_color = False
         self.verbose = False
+        self.hasty = False
+        """Whether no answer is better than one that is waited for."""
         self._create = False
         self._when_printed: list[Callable[[], None]] = []
         self._closing = ExitStack()
@@ -76,15 +80,19 @@ class Context:
             raise NotFound(f"there is no services.toml in {self.folder} or above it", next="svcctl init")
         return self.file
 
-    @property
+    @cached_property
     def backend(self) -> "Backend":
         """Raises NotFound where nothing was deployed yet."""
-        return self.store
+        return open_at(self, backend_location(self), create=self._create)
 
-    @cached_property
+    @property
     def store(self) -> "Store":
-        """The backend, for what is asked of the folder itself: verify, gc."""
-        return open_store(self, create=self._create)
+        """The backend, for what is asked of the store itself: verify, gc. Raises Refused where it is an API."""
+        from svcctl.backend.store import Store
+
+        if isinstance(self.backend, Store):
+            return self.backend
+        raise works_on_stores(self, backend_location(self))
 
     def new_backend(self) -> "Backend":
         """For commands that may be a project's first: a store that does not exist is made."""
@@ -92,10 +100,16 @@ class Context:
         return self.backend
 
     @property
-    def pending_folder(self) -> Path:
-        """Beside the store that the command is sent to; for a remote one, beside services.toml."""
+    def own_folder(self) -> Path:
+        """What this machine keeps for the backend: in the store's folder, or in the user's where it is elsewhere."""
+        from svcctl.cli import known
+
         location = backend_location(self)
-        return (location if isinstance(location, Path) else self.required_file.parent / STORE) / "pending"
+        return location if isinstance(location, Path) else known.state(self.environ, location)
+
+    @property
+    def pending_folder(self) -> Path:
+        return self.own_folder / "pending"
 
     @cached_property
     def progress(self) -> Progress:
@@ -154,39 +168,93 @@ def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
 
 
 def backend_location(context: Context) -> str | Path:
-    """A URL, or the folder of the store: --backend > SVCCTL_BACKEND > `backend` in services.toml > `.svcctl` beside."""
+    """A URL, or the folder of the store: --backend > SVCCTL_BACKEND > `backend use` > `backend` in services.toml >
+    `.svcctl` beside it."""
     if typed := context.backend_option or context.environ.get("SVCCTL_BACKEND"):
-        return typed if "://" in typed else context.path(typed)
+        return located(context, typed)
+    from svcctl.cli import known
+
     beside = context.required_file.parent
+    if chosen := known.choice(beside):
+        return beside / STORE if chosen == known.LOCAL else normal(chosen)
     said = context.project.backend
-    if said and "://" in said:
-        return said
-    return beside / (said or STORE)
+    return normal(said) if said and "://" in said else beside / (said or STORE)
 
 
-def open_store(context: Context, *, create: bool) -> "Store":
-    return open_at(context, backend_location(context), create=create)
+def located(context: Context, typed: str) -> str | Path:
+    """What `--backend` says: a URL, a name that `backend add` gave to one, or a folder."""
+    if "://" in typed:
+        return normal(typed)
+    if "/" not in typed and not typed.startswith("."):
+        from svcctl.cli import known
+
+        if typed == known.LOCAL:
+            return context.required_file.parent / STORE
+        if (url := known.names(context.environ).get(typed)) and not context.path(typed).exists():
+            return normal(url)
+    return context.path(typed)
 
 
-def open_at(context: Context, location: str | Path, *, create: bool) -> "Store":
-    if isinstance(location, str):
-        raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
-    store = _opened(context, location, create=create)
-    context.at_end(store.close)
-    if store.made:
+def normal(url: str) -> str:
+    """That of an API in its one form; that of a database as it is."""
+    from svcctl.backend import address
+
+    return url if url.startswith(("postgresql://", "postgres://")) else address.normal(url)
+
+
+def is_api(location: str | Path) -> bool:
+    return isinstance(location, str) and location.startswith(("https://", "http://"))
+
+
+def open_at(context: Context, location: str | Path, *, create: bool) -> "Backend":
+    """Until the command ends."""
+    backend = opened(context, location, create=create)
+    context.at_end(backend.close)
+    if isinstance(location, Path) and getattr(backend, "made", False):
         _warn_of_network(context, location)
-    return store
+    return backend
+
+
+def opened(context: Context, location: str | Path, *, create: bool) -> "Backend":
+    """Its closing is the caller's business."""
+    if is_api(location):
+        return open_api(context, str(location))
+    return _store_at(context, location, create=create)
+
+
+def open_api(context: Context, url: str, seen: "Seen | None" = None) -> "Remote":
+    """With the token that is kept for it."""
+    from svcctl.backend.remote import HASTY, PATIENT, Remote
+
+    return Remote(url, kept_token(context, url), patience=HASTY if context.hasty else PATIENT, seen=seen)
+
+
+def kept_token(context: Context, url: str) -> "SecretValue | None":
+    from svcctl import credentials
+    from svcctl.cli import known
+
+    return credentials.token(url, context.environ, known.configuration(context.environ))
 
 
 def open_again(context: Context) -> "Store":
     """The same store, as another process would; its closing is the caller's business."""
     location = backend_location(context)
-    if isinstance(location, str):
-        raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
-    return _opened(context, location, create=False)
+    if is_api(location):
+        raise works_on_stores(context, location)
+    return _store_at(context, location, create=False)
 
 
-def _opened(context: Context, location: Path, *, create: bool) -> "Store":
+def works_on_stores(context: Context, location: str | Path) -> Refused:
+    from svcctl.cli.catalogue import COMMANDS
+
+    command = next((word for word in context.arguments if word in COMMANDS), "this")
+    return Refused(
+        f"{command} works on a store itself, and {location} is an API",
+        hint="type it where `svcctl api` runs, with --backend and its store",
+    )
+
+
+def _store_at(context: Context, location: str | Path, *, create: bool) -> "Store":
     from svcctl.backend.store import Store
 
     return Store.open(

@@ -4,16 +4,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from svcctl.cli.context import Context, backend_location
+from svcctl.cli.context import Context, backend_location, opened
 from svcctl.dataplane.landscape import Landscape
 from svcctl.digest import Digest
-from svcctl.errors import NotFound, Refused
+from svcctl.errors import NotFound
 from svcctl.model import EnvironmentId
 from svcctl.reference import Reference
 from svcctl.rules.state import Place
 
 if TYPE_CHECKING:
-    from svcctl.backend.store import Store
+    from svcctl.backend.base import Backend
     from svcctl.dataplane.cache import Cache, Files
     from svcctl.sealing import SecretValue
 
@@ -24,22 +24,17 @@ class Pinned:
     def __init__(self, context: Context) -> None:
         self.landscape = Landscape()
         self._context = context
-        self._store: Store | None = None
+        self._store: Backend | None = None
         self._cache: Cache | None = None
 
     @contextmanager
     def opened(self, *, wanted: bool, needed: bool) -> Iterator[None]:
         """Inside, the other methods answer. `needed`: that there is none is an error."""
-        location = backend_location(self._context) if wanted else ""
-        if isinstance(location, str):
-            if needed:
-                raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
+        if not wanted:
             yield
             return
-        from svcctl.backend.store import Store
-
         try:
-            self._store = Store.open(location, environ=self._context.environ, create=False)
+            self._store = opened(self._context, backend_location(self._context), create=False)
         except NotFound:
             if needed:
                 raise
@@ -69,15 +64,14 @@ class Pinned:
             from svcctl.cli.running import cache_folder
             from svcctl.dataplane.cache import Cache
 
-            location = backend_location(self._context)
-            self._cache = Cache(cache_folder(location if not isinstance(location, str) else self._context.folder))
+            self._cache = Cache(cache_folder(backend_location(self._context)))
         return self._cache.files(code, self._opened)
 
     def reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> "dict[str, SecretValue]":
         return self._opened.reveal(environment, secrets)
 
     @property
-    def _opened(self) -> "Store":
+    def _opened(self) -> "Backend":
         if self._store is None:
             raise NotFound("there is no store", next="svcctl deploy")
         return self._store

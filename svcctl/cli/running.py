@@ -3,24 +3,29 @@
 import hashlib
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from svcctl import wire
 from svcctl.backend.base import Backend
 from svcctl.backend.store import Store
-from svcctl.cli.context import Context, backend_location
+from svcctl.cli.context import Context, backend_location, is_api, kept_token, open_api
+from svcctl.cli.warm import Reach
 from svcctl.dataplane import serving
 from svcctl.dataplane.cache import Cache
+from svcctl.dataplane.follower import WAIT
 from svcctl.dataplane.ledger import LedgerSource
 from svcctl.dataplane.logbook import Logbook, LogRecord
 from svcctl.dataplane.processes import program
 from svcctl.dataplane.runner import Patience
 from svcctl.dataplane.serving import Plane
 from svcctl.dataplane.worker import Orders
-from svcctl.errors import Refused
 from svcctl.runtime.assembly import Assembly
 from svcctl.text import clean_lines
 
 _MEGABYTE = 1 << 20
+_POLL = 5.0
+"""Seconds of one poll of an API: shorter, and twenty nodes ask for nothing all day."""
 
 
 def orders(
@@ -46,9 +51,7 @@ def orders(
 
 
 def plane(context: Context, given: Orders, patience: Patience) -> Plane:
-    folder = store_folder(context)
-    # A store that was moved away may come back: nothing is put in its place.
-    logbook = Logbook(folder / "logs", parents=False)
+    logbook = Logbook(context.own_folder / "logs")
 
     def record(records: list[LogRecord]) -> None:
         logbook.append(records)
@@ -57,19 +60,24 @@ def plane(context: Context, given: Orders, patience: Patience) -> Plane:
                 sys.stderr.write(f"{each.level}: {clean_lines(each.message)}\n")
 
     return Plane(
-        program=[*program("svcctl.cli.warm"), str(folder)],
+        program=program("svcctl.cli.warm"),
         environ=context.environ,
         orders=given,
         record=record,
         patience=patience,
+        given=wire.canonical(reach(context)),
     )
 
 
-def store_folder(context: Context) -> Path:
+def reach(context: Context) -> Reach:
+    """What handlers may reach of the backend."""
     location = backend_location(context)
-    if isinstance(location, str):
-        raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
-    return location
+    if isinstance(location, Path):
+        return Reach(folder=str(location))
+    if not is_api(location):
+        return Reach(database=location)
+    token = kept_token(context, location)
+    return Reach(api=location, token=token.reveal().decode() if token else None)
 
 
 def listener(context: Context, host: str, port: int) -> socket.socket:
@@ -77,26 +85,33 @@ def listener(context: Context, host: str, port: int) -> socket.socket:
 
 
 def ledger(context: Context, plane: Plane, cache: Path | None) -> LedgerSource:
-    """Over the store, which must be there or have been: then the cache stands in for it."""
-    folder = store_folder(context)
-
-    def open() -> Backend:
-        return Store.open(folder, environ=context.environ, create=False)
-
-    def close(backend: Backend) -> None:
-        assert isinstance(backend, Store)  # noqa: S101 - of `open`
-        backend.close()
+    """Over the backend, which must be there or have been: then the cache stands in for it."""
+    location = backend_location(context)
 
     def standing() -> object:
-        found = (folder / "ledger.db").stat()
+        if isinstance(location, str):
+            return location
+        found = (location / "ledger.db").stat()
         return found.st_dev, found.st_ino
 
-    return LedgerSource(open, close, standing, Cache(cache or cache_folder(folder)), plane.say)
+    wait = WAIT if isinstance(location, Path) else _POLL
+    kept = Cache(cache or cache_folder(location))
+    return LedgerSource(_opening(context, location), Backend.close, standing, kept, plane.say, wait=wait)
 
 
-def cache_folder(store: Path) -> Path:
+def _opening(context: Context, location: str | Path) -> Callable[[], Backend]:
+    """Each time anew, for whichever thread asks."""
+    if not is_api(location):
+        return lambda: Store.open(location, environ=context.environ, create=False)
+    from svcctl.backend.remote import Seen
+
+    seen = Seen()
+    return lambda: open_api(context, str(location), seen)
+
+
+def cache_folder(location: str | Path) -> Path:
     """Outside the store, so that it is there when the store is not."""
     from platformdirs import user_cache_path
 
-    name = hashlib.sha256(str(store.resolve()).encode()).hexdigest()[:16]
-    return user_cache_path("svcctl") / name
+    text = location if isinstance(location, str) else str(location.resolve())
+    return user_cache_path("svcctl") / hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,7 +11,7 @@ from typing import Final
 from svcctl.backend.base import Backend
 from svcctl.errors import SvcctlError, Unreachable
 
-_WAIT: Final = 1.0
+WAIT: Final = 1.0
 _AGAIN: Final = 0.5
 """Seconds between two tries to reach a backend that is gone."""
 
@@ -34,8 +34,10 @@ class Follower(threading.Thread):
         *,
         seen: int,
         stands: object,
+        wait: float = WAIT,
     ) -> None:
-        """`seen` and `stands`: the change that is known, and where it was read; None if nowhere."""
+        """`seen` and `stands`: the change that is known, and where it was read; None if nowhere. Each `wait` seconds it
+        looks where the backend stands."""
         super().__init__(name="follower", daemon=True)
         self._open = open
         self._close = close
@@ -44,6 +46,7 @@ class Follower(threading.Thread):
         self._lost = lost
         self._seen = seen
         self._stands = stands
+        self._wait = wait
         self._backend: Backend | None = None
         self._ending = threading.Event()
         self._doubted = False
@@ -78,7 +81,7 @@ class Follower(threading.Thread):
                 self._stands = stands
                 self._seen = self._backend.wait(-1, 0)
                 self._tell(anew=True)
-        number = self._backend.wait(self._seen, _WAIT)
+        number = self._backend.wait(self._seen, self._wait)
         if self._where() != self._stands:
             raise Unreachable("another one took its place")
         if number != self._seen:

@@ -18,7 +18,7 @@ import msgspec
 from svcctl.backend.base import Backend, Followed
 from svcctl.dataplane.assembling import NotLive, assemble
 from svcctl.dataplane.cache import Cache, Files
-from svcctl.dataplane.follower import Close, Follower, Open, Standing
+from svcctl.dataplane.follower import WAIT, Close, Follower, Open, Standing
 from svcctl.dataplane.landscape import Landscape
 from svcctl.dataplane.logbook import Level
 from svcctl.dataplane.output import Say
@@ -39,7 +39,9 @@ _ENDING = 5.0
 class LedgerSource:
     """A Source (router). `open` is called in the thread that uses what it opens; `close` ends a backend."""
 
-    def __init__(self, open: Open, close: Close, standing: Standing, cache: Cache, say: Say) -> None:
+    def __init__(
+        self, open: Open, close: Close, standing: Standing, cache: Cache, say: Say, *, wait: float = WAIT
+    ) -> None:
         self.landscape = Landscape()
         self.reachable = True
         self._open = open
@@ -47,6 +49,7 @@ class LedgerSource:
         self._standing = standing
         self._cache = cache
         self._say = say
+        self._wait = wait
         self._backend: Backend | None = None
         self._stands: object = None
         self._reader = ThreadPoolExecutor(1, "reader")
@@ -73,6 +76,7 @@ class LedgerSource:
             lambda error: self._call(self._heard_lost, error),
             seen=self.landscape.number,
             stands=self._stands if self.reachable else None,
+            wait=self._wait,
         )
         self._follower.start()
         self._news.set()

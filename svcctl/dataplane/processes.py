@@ -41,7 +41,7 @@ _PATIENCE = 2.0
 
 
 class WarmParent:
-    """`program` starts it; it is given the number of its descriptor."""
+    """`program` starts it; it is given the number of its descriptor, and `given` on its standard input."""
 
     def __init__(
         self,
@@ -50,9 +50,11 @@ class WarmParent:
         environ: Mapping[str, str],
         said: Records,
         say: Say,
+        given: bytes = b"",
     ) -> None:
         self._loop = loop
         self._program = program
+        self._given = given
         self._environ = {name: environ[name] for name in _PASSED_ON if name in environ}
         self._said = said
         self._say = say
@@ -118,8 +120,11 @@ class WarmParent:
                 [*self._program, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=self._environ,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
             )
+            assert self._process.stdin is not None  # noqa: S101 - a pipe
+            with suppress(BrokenPipeError), self._process.stdin as stdin:
+                stdin.write(self._given)  # less than a pipe holds
         self._started_at = self._loop.time()
         self._channel = Channel(ours, self._loop, self._received, self._gone)
         self._send()

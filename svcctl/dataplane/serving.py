@@ -46,11 +46,14 @@ class Plane:
         orders: Orders,
         record: Callable[[list[LogRecord]], None],
         patience: Patience = _PATIENCE,
+        given: bytes = b"",
     ) -> None:
-        """`program` starts the warm parent; it is given `drain_timeout` and the number of its descriptor."""
+        """`program` starts the warm parent; it is given `drain_timeout` and the number of its descriptor, and `given`
+        on its standard input: what no other process should see."""
         self.orders = orders
         self._program = [*program, str(orders.drain_timeout)]
         self._environ = environ
+        self._given = given
         self._record = record
         self._patience = patience
 
@@ -68,7 +71,7 @@ class Plane:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unexpected)
         most = _most_connections()  # before any process starts: they all get as many descriptors
-        parent = WarmParent(loop, self._program, self._environ, self._record, self.say)
+        parent = WarmParent(loop, self._program, self._environ, self._record, self.say, self._given)
         asked = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, lambda: _end_now(parent) if asked.is_set() else asked.set())

@@ -18,7 +18,7 @@ from svcctl import digest, wire
 from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.backend.messages import Count, Newest, ToReveal, ToSeal, ToSealAll, ToTake
 from svcctl.backend.remote import receiving, sending
-from svcctl.backend.remote.session import Patience, Session
+from svcctl.backend.remote.session import PATIENT, Patience, Session
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
 from svcctl.digest import Digest
 from svcctl.errors import Damage, Unreachable
@@ -48,9 +48,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _POLL = 25.0
-_SLACK = 15.0  # seconds over a poll's own in which its answer must be there
+_SLACK = 5.0  # seconds over a poll's own in which its answer must be there
 _LONG = 600.0  # seconds for what checks or seals everything
 _NAMES = 80  # in one query; the API takes a hundred parameters
+
+
+class Seen:
+    """How far an API's feed of changes went; shared by those that must not be led back by it."""
+
+    def __init__(self) -> None:
+        self.store = ""
+        self.number = 0
 
 
 class Remote:
@@ -60,13 +68,13 @@ class Remote:
         token: SecretValue | None,
         transport: "httpx.BaseTransport | None" = None,
         *,
-        patience: Patience = Patience(),  # noqa: B008  # a frozen value
+        patience: Patience = PATIENT,
+        seen: Seen | None = None,
     ) -> None:
         """Nothing is sent yet. `transport` stands in for the network. Raises UsageError for a URL that must not be
         used, such as plain http to another machine."""
         self._session = Session(url, token, transport, patience)
-        self._store = ""
-        self._newest = 0
+        self._seen = seen or Seen()
 
     @property
     def url(self) -> str:
@@ -191,9 +199,9 @@ class Remote:
 
     def follow(self, after: int) -> Followed:
         found: Followed = self._read(Followed, "/v1/follow", after=after)
-        if found.store == self._store:
+        if found.store == self._seen.store:
             self._not_older(found.number)
-        self._store, self._newest = found.store, found.number
+        self._seen.store, self._seen.number = found.store, found.number
         return found
 
     def reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> dict[str, SecretValue]:
@@ -271,10 +279,10 @@ class Remote:
 
     def _not_older(self, number: int) -> None:
         """Of a store whose id is the same, fewer changes than it had mean that it was set back."""
-        if number < self._newest:
+        if number < self._seen.number:
             raise Damage(
-                f"{self.url} says that there are {number} changes, and there were {self._newest}",
-                hint="a store was put back from a backup, or an older one answers; what was seen before stays",
+                f"{self.url} says that there are {number} changes, and there were {self._seen.number}",
+                hint="an older store answers; if it was put back from a backup, what follows it must be started anew",
             )
 
 

@@ -54,6 +54,10 @@ class Patience(NamedTuple):
     """No try begins later than this after the first one."""
 
 
+PATIENT = Patience()
+HASTY = Patience(connect=0.5, answer=1.5, pauses=())
+
+
 class _Broken(Exception):
     """A try that came to nothing and may be made again, and what to say if it was the last."""
 
@@ -72,7 +76,7 @@ class Session:
         url: str,
         token: SecretValue | None,
         transport: httpx.BaseTransport | None = None,
-        patience: Patience = Patience(),  # noqa: B008  # a frozen value
+        patience: Patience = PATIENT,
     ) -> None:
         self.url = normal(url)
         self._patience = patience

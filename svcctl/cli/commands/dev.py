@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from svcctl import wire
 from svcctl.cli import complete, consent, developing, devlines
 from svcctl.cli.context import STORE, Context
 from svcctl.cli.developing import FOLDER, Development
 from svcctl.cli.options import HostOption, PortOption, ServiceOption
 from svcctl.cli.output import Block, Content, Note, Success, Table
+from svcctl.cli.warm import Reach
 from svcctl.dataplane import serving
 from svcctl.dataplane.developing import DevSource, Reading, hostname
 from svcctl.dataplane.logbook import Logbook
@@ -88,7 +90,7 @@ def dev(
     sock = _listener(context, host, port)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     plane = Plane(
-        program=[*program("svcctl.cli.warm"), str(folder)],
+        program=program("svcctl.cli.warm"),
         environ=context.environ,
         orders=Orders(
             assembly=Assembly(parts=()),
@@ -99,6 +101,7 @@ def dev(
             explain=True,
         ),
         record=_Told(context, Logbook(folder / "logs")),
+        given=wire.canonical(Reach(folder=str(folder))),
     )
     polling = bool(context.environ.get("WATCHFILES_FORCE_POLLING"))
     source = DevSource(first, development.read, plane.say, development.folder, polling=polling)

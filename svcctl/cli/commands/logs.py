@@ -7,13 +7,13 @@ import typer
 
 from svcctl import reference
 from svcctl.cli import loglines, target, times
-from svcctl.cli.context import Context, backend_location
+from svcctl.cli.context import Context
 from svcctl.cli.effective import stored
 from svcctl.cli.loglines import LogLines
 from svcctl.cli.options import OptionalReferenceArgument, ServiceOption, SinceOption
 from svcctl.cli.output import Block, Note, Success
 from svcctl.dataplane.logbook import LogFilter, any_logged, read
-from svcctl.errors import NotFound, Refused, UsageError
+from svcctl.errors import NotFound, UsageError
 from svcctl.names import did_you_mean
 from svcctl.reference import AsOf, Reference, Tag
 from svcctl.runtime.records import LEVELS, Level, LogRecord
@@ -101,10 +101,8 @@ def _show(context: Context, records: Iterator[LogRecord]) -> None:
 
 
 def _folder(context: Context) -> Path:
-    location = backend_location(context)
-    if isinstance(location, str):
-        raise Refused(f"{location}: remote backends are not built yet", hint="name a folder")
-    return location / "logs"
+    """Of what runs on this machine: each node has its own."""
+    return context.own_folder / "logs"
 
 
 def _wanted(
