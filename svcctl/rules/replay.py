@@ -1,4 +1,5 @@
-"""From an environment's records to what it is: what `verify` holds the tables against."""
+"""From an environment's records to what it is: what `verify` holds the tables against, and what a store works out
+from records that came from another."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -100,8 +101,8 @@ def laid(number: int, top: Top | None, *, same: bool) -> Laid:
 
 
 def brought_back(wanted: Laid, top: Top | None, half_of: Callable[[int], Laid | None]) -> Laid:
-    """As `rules.rollback` lays the half of an older version: found in the present pile, what lies above comes off; else
-    it is laid on the topmost half that is older."""
+    """The half of an older version, brought back: found in the present pile, what lies above comes off; else it is laid
+    on the topmost half that is older."""
     for number, half in _pile(top, half_of):
         if half.since == wanted.since:
             return half

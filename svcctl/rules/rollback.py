@@ -20,9 +20,11 @@ from svcctl.commands import RollBack
 from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Code, Half, Model, Restores, Settings, Version
 from svcctl.names import PRODUCTION
+from svcctl.rules import replay
 from svcctl.rules.draft import Draft
 from svcctl.rules.halves import same_but_secrets, settings_digest
 from svcctl.rules.reading import absent, check_one_service, version_at
+from svcctl.rules.replay import Laid, Top
 from svcctl.rules.settings import bindings_of, describe, refuse_unless_forced
 from svcctl.rules.state import Consent, Place, Plan
 
@@ -209,24 +211,20 @@ def _back_to(draft: Draft, place: Place, version: Version, side: Side) -> _Back:
     than it."""
     wanted = version.code if side == "code" else version.settings
     assert wanted is not None  # _code_differs saw it  # noqa: S101
-    for number, half in _pile(draft, place, side):
-        if half.since == wanted.since:
-            return _Back(number=version.number, since=half.since, under=half.under)
-        if half.since < wanted.since:
-            return _Back(number=version.number, since=wanted.since, under=number)
-    return _Back(number=version.number, since=wanted.since, under=None)
+    half = _half(place, side)
+    top = Top(number=place.identity.last, half=_laid(half)) if half else None
+    back = replay.brought_back(_laid(wanted), top, lambda number: _standing_in(draft, place, side, number))
+    return _Back(number=version.number, since=back.since, under=back.under)
 
 
-def _pile(draft: Draft, place: Place, side: Side) -> Iterable[tuple[int, Code | Half]]:
-    """The present pile from the top: each half with the version in which it stands so."""
-    number, half = place.identity.last, _half(place, side)
-    while half is not None:
-        yield number, half
-        if half.under is None:
-            return
-        number = half.under
-        version, _ = _stored(draft, place, number)
-        half = version.code if side == "code" else version.settings
+def _standing_in(draft: Draft, place: Place, side: Side, number: int) -> Laid | None:
+    version, _ = _stored(draft, place, number)
+    half = version.code if side == "code" else version.settings
+    return _laid(half) if half else None
+
+
+def _laid(half: Code | Half) -> Laid:
+    return Laid(since=half.since, under=half.under)
 
 
 # ---- the new version
