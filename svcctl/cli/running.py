@@ -51,7 +51,8 @@ def orders(
 
 
 def plane(context: Context, given: Orders, patience: Patience) -> Plane:
-    logbook = Logbook(context.own_folder / "logs")
+    # A store that was moved away may come back: nothing is put in its place.
+    logbook = Logbook(context.own_folder / "logs", parents=not isinstance(backend_location(context), Path))
 
     def record(records: list[LogRecord]) -> None:
         logbook.append(records)

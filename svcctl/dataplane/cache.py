@@ -21,7 +21,7 @@ from svcctl import digest, wire
 from svcctl.backend.base import Backend, Followed
 from svcctl.bundle.unpack import unpack
 from svcctl.digest import Digest
-from svcctl.errors import Damage
+from svcctl.errors import Damage, Refused
 from svcctl.model import EnvironmentId, Manifest, Model
 from svcctl.sealing import Sealer, SecretValue, obtain_master_key
 
@@ -38,14 +38,17 @@ class Files(Model):
 
 
 class Cache:
-    """Raises OSError where the disk does."""
+    """Raises OSError where the disk does; Refused where there can be none."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._artifacts = folder / "artifacts"
         self._secrets = folder / "secrets"
-        for each in (folder, self._artifacts, self._secrets):
-            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            for each in (folder, self._artifacts, self._secrets):
+                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(f"the cache {folder}: {error.strerror}", hint="--cache names another folder") from error
         self._known: dict[Digest, Files] = {}
         self._sealer: Sealer | None = None
 

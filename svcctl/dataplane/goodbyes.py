@@ -10,12 +10,11 @@ import socket
 from contextlib import suppress
 
 _PATIENCE = 3.0
-_MOST = 2_000
 _READ = 1 << 16
 
 
 class Goodbyes:
-    def __init__(self, loop: asyncio.AbstractEventLoop, most: int = _MOST) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
         self._loop = loop
         self._most = most
         self._lingering: dict[socket.socket, asyncio.TimerHandle] = {}

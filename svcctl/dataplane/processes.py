@@ -68,6 +68,7 @@ class WarmParent:
         self._deaths = 0
         self._closing = False
         self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
     def spawn(self, orders: Orders, events: Events, fingerprint: str) -> WorkerProcess:
@@ -98,7 +99,7 @@ class WarmParent:
             self._channel.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
-                while self._process.poll() is None:  # noqa: ASYNC110 - a child's end is no event of this loop
+                while self._process and self._process.poll() is None:  # noqa: ASYNC110 - no event of this loop
                     await asyncio.sleep(0.01)
 
     def kill_all(self) -> None:
@@ -107,27 +108,40 @@ class WarmParent:
             if worker.pid is not None:
                 with suppress(ProcessLookupError):
                     os.kill(worker.pid, signal.SIGKILL)
-        self._process.kill()
+        if self._process is not None:
+            self._process.kill()
 
     # ----
 
     def _start(self) -> None:
         if self._closing:
             return
+        try:
+            self._channel = self._started()
+        except OSError as error:
+            self._say("error", f"no process can be started: {error.strerror}; it is tried again")
+            self._loop.call_later(_PAUSES[-1], self._start)
+            return
+        self._started_at = self._loop.time()
+        self._send()
+
+    def _started(self) -> Channel:
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [*self._program, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=self._environ,
-                stdin=subprocess.PIPE,
-            )
-            assert self._process.stdin is not None  # noqa: S101 - a pipe
-            with suppress(BrokenPipeError), self._process.stdin as stdin:
-                stdin.write(self._given)  # less than a pipe holds
-        self._started_at = self._loop.time()
-        self._channel = Channel(ours, self._loop, self._received, self._gone)
-        self._send()
+            try:
+                self._process = subprocess.Popen(
+                    [*self._program, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env=self._environ,
+                    stdin=subprocess.PIPE,
+                )
+            except OSError:
+                ours.close()
+                raise
+        assert self._process.stdin is not None  # noqa: S101 - a pipe
+        with suppress(BrokenPipeError), self._process.stdin as stdin:
+            stdin.write(self._given)  # less than a pipe holds
+        return Channel(ours, self._loop, self._received, self._gone)
 
     def _send(self) -> None:
         if self._channel is None:
@@ -155,6 +169,7 @@ class WarmParent:
 
     def _gone(self) -> None:
         self._channel = None
+        assert self._process is not None  # noqa: S101 - whose channel it was
         self._process.kill()
         how = describe(self._process.wait())
         if self._closing:

@@ -33,6 +33,8 @@ HEAD_TIMEOUT: Final = 15.0
 """Seconds for a request's head, from the connection's begin, or from its first byte on one that was kept."""
 _BACKLOG: Final = 4_096
 _TICK: Final = 0.5
+_LINGERING: Final = 4
+"""One of so many connections may be there for the rest of a last answer alone."""
 _LONGEST_DRAIN: Final = 2.0
 """Seconds beyond those that workers have to end."""
 
@@ -64,7 +66,7 @@ class Router:
         self._source = source
         self._parent = parent
         self._orders = orders
-        self._goodbyes = Goodbyes(self.loop)
+        self._goodbyes = Goodbyes(self.loop, most // _LINGERING)
         self._means = Means(
             loop=self.loop,
             parent=parent,

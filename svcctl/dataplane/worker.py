@@ -50,6 +50,8 @@ DUMP = signal.SIGUSR2
 _WATCH = 0.25
 _LAST_WORDS = 2.0
 """Seconds for the answers to those who got none, and for the ends of lifespans."""
+_RETRY = 0.02
+"""Seconds until a connection that its client is still reading from is looked at again."""
 _STALLED = 60.0
 """Seconds in which a client must take at least a byte of what it is sent."""
 
@@ -274,7 +276,7 @@ class Worker:
         capture.log_event("debug", f"refused: {wrong.status} {wrong.reason}")
 
     def retry(self, connection: Connection) -> None:
-        self.loop.call_later(0.005, connection.leave)
+        self.loop.call_later(_RETRY, connection.leave)
 
     def return_connection(self, descriptor: int, unread: bytes) -> None:
         self._channel.send(Kind.CONNECTION, unread, descriptor)

@@ -23,6 +23,8 @@ _LONGEST_FRAME = 1 << 22
 """Of what a worker says: the unread bytes of a connection are the longest."""
 _LATE = 0.5
 """Seconds until the parent says how a worker ended whose channel closed."""
+_PING = 1.0
+"""Seconds between two PINGs."""
 _DUMPING = 0.25
 """Seconds that writing all stacks may take."""
 
@@ -75,6 +77,7 @@ class WorkerProcess:
         self.condemned = False
         self._pinged_at: float | None = None
         """When the oldest PING without an answer was sent."""
+        self._next_ping = 0.0
         self._loop = loop
         self._events = events
         self._signals = signals
@@ -125,8 +128,8 @@ class WorkerProcess:
             self._channel.send(Kind.DRAIN)
 
     def ping(self, now: float) -> None:
-        if self._pinged_at is None:
-            self._pinged_at = now
+        if self._pinged_at is None and now >= self._next_ping:
+            self._pinged_at, self._next_ping = now, now + _PING
             self._channel.send(Kind.PING)
 
     def silent_for(self, now: float) -> float:
