@@ -107,10 +107,13 @@ class SQLite:
                     self._sqlite.execute("ROLLBACK")
                 raise
 
-    def conclude(self, early: Sequence[Statement], ordered: Sequence[Statement]) -> Row | None:
-        for sql, parameters in (*early, *ordered[:-1]):
+    def together(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        return [self.all(sql, parameters) for sql, parameters in statements]
+
+    def conclude(self, early: Sequence[Statement], ordered: Sequence[Statement]) -> list[Row | None]:
+        for sql, parameters in early:
             self.execute(sql, parameters)
-        return self.one(*ordered[-1])
+        return [self.one(sql, parameters) for sql, parameters in ordered]
 
     def hold(self, what: Hold, *, alone: bool = True) -> None:
         """The write lock holds all."""

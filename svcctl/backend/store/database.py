@@ -95,9 +95,12 @@ class Database(Protocol):
     def hold(self, what: Hold, *, alone: bool = True) -> None:
         """To the end of the transaction."""
 
-    def conclude(self, early: Sequence[Statement], ordered: Sequence[Statement]) -> Row | None:
-        """The last statements of a writing transaction, in one go; returns the row of the last. Between those of
-        `ordered` no other writer's come. The transaction may be over, committed and durable, when this returns."""
+    def together(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        """Their rows, inside a transaction. One round trip, if the database is far."""
+
+    def conclude(self, early: Sequence[Statement], ordered: Sequence[Statement]) -> list[Row | None]:
+        """The last statements of a writing transaction, in one go; returns the first row of each of `ordered`. Between
+        those no other writer's come. The transaction may be over, committed and durable, when this returns."""
 
     def settle(self) -> None:
         """Returns once everything that was read so far is durable: before a number is told that others build on."""

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from svcctl import digest, names, wire
-from svcctl.backend.store.database import Database, Row
+from svcctl.backend.store.database import Database, Row, Statement
 from svcctl.backend.store.footprint import Footprint
 from svcctl.digest import Digest
 from svcctl.errors import Damage
@@ -20,6 +20,12 @@ from svcctl.rules.state import Bound, Identity, Place
 VERSION_COLUMNS = (
     "r.environment, r.number, r.change, r.digest, r.body, r.settings_since, r.settings_under, r.code_since, "
     "r.code_under"
+)
+_PLACES_AHEAD = (
+    f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
+    "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head LEFT JOIN settings s ON s.digest = r.settings "
+    "WHERE e.service IN (SELECT unnest(CAST(? AS text[])) UNION SELECT name FROM services WHERE project = ?) "
+    "AND e.name = ANY(?) AND e.living = 1"
 )
 STORE_CHAIN = EnvironmentId("")
 """The chain of what belongs to no environment."""
@@ -40,6 +46,10 @@ class Ledger:
         self.looked = Footprint()
         self._places: dict[EnvironmentId, Place | None] = {}
         self._identities: dict[EnvironmentId, Identity | None] = {}
+        self._owners: dict[str, str | None] = {}
+        self._domains: dict[str, str] | None = None
+        self._services: dict[str, list[str]] = {}
+        self._named: dict[tuple[str, str], Place | None] = {}
         self._documents: dict[Digest, Settings] = {}
         self._chains: dict[EnvironmentId, Link] = {}
         self._versions: dict[tuple[EnvironmentId, int], tuple[Version, Settings]] = {}
@@ -47,11 +57,12 @@ class Ledger:
     # ---- the snapshot
 
     def domain(self, project: str) -> str | None:
-        row = self._db.one("SELECT domain FROM projects WHERE name = ?", (project,))
-        return row[0] if row else None
+        return self.domains().get(project)
 
     def domains(self) -> Mapping[str, str]:
-        return dict(self._db.all("SELECT name, domain FROM projects ORDER BY name"))
+        if self._domains is None:
+            self._domains = dict(self._db.all("SELECT name, domain FROM projects ORDER BY name"))
+        return self._domains
 
     def routes_under(self, domain: str) -> Iterable[tuple[str, EnvironmentId]]:
         self.looked.routes = True
@@ -60,13 +71,16 @@ class Ledger:
                 yield pattern, EnvironmentId(id)
 
     def owner(self, service: str) -> str | None:
-        row = self._db.one("SELECT project FROM services WHERE name = ?", (service,))
-        return row[0] if row else None
+        if service not in self._owners:
+            row = self._db.one("SELECT project FROM services WHERE name = ?", (service,))
+            self._owners[service] = row[0] if row else None
+        return self._owners[service]
 
     def services(self, project: str) -> Sequence[str]:
-        return [
-            name for (name,) in self._db.all("SELECT name FROM services WHERE project = ? ORDER BY name", (project,))
-        ]
+        if project not in self._services:
+            rows = self._db.all("SELECT name FROM services WHERE project = ? ORDER BY name", (project,))
+            self._services[project] = [name for (name,) in rows]
+        return self._services[project]
 
     def places(self, services: Collection[str], wanted: Collection[str] | None = None) -> Iterable[Place]:
         if not services or (wanted is not None and not wanted):
@@ -74,7 +88,12 @@ class Ledger:
         if wanted is None:
             self.looked.services.update(services)
         else:
-            self.looked.names.update((service, name) for service in services for name in wanted)
+            asked = [(service, name) for service in sorted(set(services)) for name in sorted(set(wanted))]
+            self.looked.names.update(asked)
+            if all(each in self._named for each in asked):
+                found = [place for each in asked if (place := self._named[each])]
+                self.looked.ids.update(place.identity.id for place in found)
+                return found
         named = "" if wanted is None else f"AND e.name IN ({marks(wanted)}) "
         rows = self._db.all(
             f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
@@ -83,7 +102,33 @@ class Ledger:
             f"WHERE e.service IN ({marks(services)}) {named}AND e.living = 1 ORDER BY e.service, e.name",
             [*services, *(wanted or ())],
         )
+        self.looked.ids.update(row[0] for row in rows)
         return [self._remember(row) for row in rows]
+
+    @staticmethod
+    def ahead(project: str, services: Sequence[str], wanted: Sequence[str]) -> Sequence[Statement]:
+        """What most plans of the project ask for, to be read together with other things."""
+        return (
+            ("SELECT name, domain FROM projects ORDER BY name", ()),
+            (
+                "SELECT name, project FROM services WHERE project = ? OR name = ANY(?) ORDER BY name",
+                (project, services),
+            ),
+            (_PLACES_AHEAD, (services, project, wanted)),
+        )
+
+    def remember(
+        self, project: str, services: Sequence[str], wanted: Sequence[str], answers: Sequence[Sequence[Row]]
+    ) -> None:
+        """The answers to `ahead`."""
+        domains, owners, places = answers
+        self._domains = dict(domains)
+        self._owners = dict.fromkeys(services) | dict(owners)
+        self._services[project] = [name for name, owner in owners if owner == project]
+        self._named = dict.fromkeys((service, name) for service in self._owners for name in wanted)
+        for row in places:
+            place = self._remember(row)
+            self._named[place.identity.service, place.identity.name] = place
 
     def place(self, id: EnvironmentId) -> Place | None:
         self.looked.ids.add(id)
@@ -257,7 +302,6 @@ class Ledger:
     def _remember(self, row: Row) -> Place:
         id, seq, tip, identity_body, settings_body, *version_row = row
         self._chains[id] = (seq, tip)
-        self.looked.ids.add(id)
         identity = self._identities[id] = _identity(identity_body)
         if version_row[1] is None:
             place = Place(identity=identity)

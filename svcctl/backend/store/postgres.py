@@ -144,14 +144,20 @@ class Postgres:
         lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
         self.execute(f"SELECT {lock}(?, ?)", (_LOCKS, int(what)))
 
-    def conclude(self, early: Sequence[Statement], ordered: Sequence[Statement]) -> Row | None:
+    def together(self, statements: Sequence[Statement]) -> list[list[Row]]:
+        session = self._session
+        assert session is not None  # noqa: S101 - of the protocol
+        with self._explained():
+            return [cursor.fetchall() for cursor in session.together(statements)]
+
+    def conclude(self, early: Sequence[Statement], ordered: Sequence[Statement]) -> list[Row | None]:
         session = self._session
         assert session is not None  # noqa: S101 - of the protocol
         with self._explained():
             numbering: Statement = (_NUMBERING, (_LOCKS, int(Hold.NUMBERING)))
             cursors = session.together([*early, numbering, *ordered, ("COMMIT", ()), (_FLUSH, ())])
             session.ended = True
-            return cursors[-3].fetchone()
+            return [cursor.fetchone() if cursor.description else None for cursor in cursors[len(early) + 1 : -2]]
 
     def settle(self) -> None:
         row = self.one("SELECT pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()")

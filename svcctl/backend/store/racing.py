@@ -39,9 +39,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from svcctl.backend.store.database import Again, Database, Lost, Statement, Taken
-from svcctl.backend.store.footprint import Footprint
+from svcctl.backend.store.ledger import Ledger
 from svcctl.errors import Conflict
-from svcctl.model import EnvironmentId
+from svcctl.model import EnvironmentId, Project
+from svcctl.names import PRODUCTION
 
 if TYPE_CHECKING:
     from svcctl.commands import Command
@@ -67,19 +68,26 @@ class Turn:
         """`more` are environments that an earlier try turned out to touch."""
         self._db = database
         self._queued: set[EnvironmentId] = set()
-        if not database.alone:
+        self.ledger = Ledger(database)
+        asked: Statement = (_DONE, (command.id,))
+        if database.alone:
+            newest, done = database.one(*asked) or (None, None)
+        else:
             names, services = concerned(command)
-            project = command.project.name if command.services is None else ""
-            queued = database.all(_QUEUE, (sorted(more), names, services, project))
+            project = command.project.name
+            queue: Statement = (_QUEUE, (sorted(more), names, services, "" if command.services else project))
+            bound, around = [*services, *_bound(command.project, services)], [*names, PRODUCTION]
+            ahead = self.ledger.ahead(project, bound, around)
+            queued, ((newest, done),), *answers = database.together([queue, asked, *ahead])
             self._queued = {id for (id,) in queued}
-        newest, done = database.one(_DONE, (command.id,)) or (None, None)
+            self.ledger.remember(project, bound, around, answers)
         self.since = int(newest or 0)
         self.done = done is not None
 
-    def look_again(self, footprint: Footprint) -> None:
+    def look_again(self) -> None:
         """Before something is told that is no change: raises Again if it may not be so any more."""
         if not self._db.alone:
-            conditions, parameters = _any_of(footprint.guards(self.since))
+            conditions, parameters = _any_of(self.ledger.looked.guards(self.since))
             if self._db.one(f"SELECT 1 WHERE {conditions}", parameters):
                 raise Again
 
@@ -88,11 +96,11 @@ class Turn:
         if not self._db.alone and (overlooked := set(touched) - self._queued):
             raise Overlooked(overlooked)
 
-    def guard(self, footprint: Footprint) -> Sequence[Statement]:
+    def guard(self) -> Sequence[Statement]:
         """Fails, by a division by zero, unless all is as it was read."""
         if self._db.alone:
             return ()
-        conditions, parameters = _any_of(footprint.guards(self.since))
+        conditions, parameters = _any_of(self.ledger.looked.guards(self.since))
         return ((f"SELECT 1 / CASE WHEN {conditions} THEN 0 ELSE 1 END", parameters),)
 
 
@@ -131,6 +139,13 @@ def repeated(database: Database, attempt: Callable[[Collection[EnvironmentId]], 
         f"others changed the same {_ATTEMPTS} times while this was planned",
         hint="nothing was changed; look, then type the command again",
     )
+
+
+def _bound(project: Project, services: Iterable[str]) -> Iterable[str]:
+    """What the file binds them to: a plan looks whether it is there."""
+    files = [project.services[each] for each in services if each in project.services]
+    blocks = [block for file in files for block in (file.base, *file.blocks.values())]
+    return sorted({binding.service for block in blocks for binding in block.layer.bindings.values() if binding.service})
 
 
 def _any_of(conditions: Iterable[Statement]) -> Statement:

@@ -5,7 +5,6 @@ One call of `apply` is one transaction under the write lock: the command's id is
 transaction sees, the plan is written, committed. Child processes, hashing and network never happen inside it.
 """
 
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -21,6 +20,7 @@ from svcctl.backend.store import grounds, migrations, racing
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.grounds import FolderGround, Ground
 from svcctl.backend.store.ledger import Ledger
+from svcctl.backend.store.newest import Newest
 from svcctl.backend.store.pages import Pages
 from svcctl.backend.store.reads import Reads
 from svcctl.digest import Digest, short
@@ -52,7 +52,6 @@ if TYPE_CHECKING:  # what only mutations and maintenance need is imported by the
     from svcctl.sealing import MasterKey, SecretValue
 
 T = TypeVar("T")
-_POLL = 0.02  # seconds between two looks of `wait`
 
 
 class _Suspect(Exception):
@@ -81,6 +80,7 @@ class Store:
             self.database.close()
             raise
         self.blobs = Blobs(ground.shelf, self.database)
+        self._newest = Newest(self._newest_change)
 
     @classmethod
     def open(
@@ -182,7 +182,9 @@ class Store:
 
     def change(self, id: str) -> Change | None:
         with self.database.reading():
-            return Pages(self.database).change(id)
+            found = Pages(self.database).change(id)
+        self.database.settle()
+        return found
 
     def changes(self, project: str, *, filter: Filter, limit: int, cursor: str | None = None) -> Changes:
         with self.database.reading():
@@ -254,7 +256,9 @@ class Store:
 
     def follow(self, after: int) -> Followed:
         with self.database.reading():
-            return Reads(self.database).follow(after)
+            followed = Reads(self.database).follow(after)
+        self.database.settle()
+        return followed
 
     def reveal(self, environment: EnvironmentId, secrets: Mapping[str, str]) -> "dict[str, SecretValue]":
         return {name: self.vault.reveal(environment, name, fingerprint) for name, fingerprint in secrets.items()}
@@ -263,11 +267,15 @@ class Store:
 
     def plan(self, command: "Command") -> Plan:
         with self.database.reading():
-            return self._plan(Ledger(self.database), command, self._actor(), None)
+            plan = self._plan(Ledger(self.database), command, self._actor(), None)
+        self.database.settle()
+        return plan
 
     def plan_for(self, grant: Grant, command: "Command") -> Plan:
         with self.database.reading():
-            return self._plan(Ledger(self.database), command, grant.name, grant)
+            plan = self._plan(Ledger(self.database), command, grant.name, grant)
+        self.database.settle()
+        return plan
 
     def _plan(self, ledger: Ledger, command: "Command", actor: str, grant: Grant | None) -> Plan:
         if grant is None:
@@ -297,8 +305,6 @@ class Store:
                 self.blobs.prove(suspect.artifact)
                 proved.add(suspect.artifact)
             else:
-                if change.number is not None:
-                    self.database.settle()
                 return change
 
     def _apply(
@@ -317,16 +323,17 @@ class Store:
             if turn.done:
                 done = Pages(self.database).change(command.id)
                 assert done is not None  # the row was there in this transaction  # noqa: S101
+                self.database.settle()
                 return done
-            ledger = Ledger(self.database)
+            ledger = turn.ledger
             try:
                 plan = self._plan(ledger, command, actor, grant)
             except SvcctlError:
-                turn.look_again(ledger.looked)
+                turn.look_again()
                 raise
             faults.point("apply.planned")
             if not plan.steps:
-                turn.look_again(ledger.looked)
+                turn.look_again()
                 return Change(kind=plan.kind, actor=actor, notes=plan.notes)
             turn.cover(identity.id for identity in plan.after if ledger.place(identity.id))
             for artifact in self.blobs.suspects(plan.artifacts):
@@ -340,7 +347,7 @@ class Store:
                 command.id,
                 command.project.name,
                 command.message,
-                turn.guard(ledger.looked),
+                turn.guard(),
             )
             faults.point("apply.before-commit")
         faults.point("apply.committed")
@@ -427,11 +434,10 @@ class Store:
         return self.vault.rewrap()
 
     def wait(self, after: int, timeout: float) -> int:
-        deadline = time.monotonic() + timeout
-        while True:
-            with self.database.reading():
-                row = self.database.one("SELECT max(number) FROM changes")
-            newest = (row[0] or 0) if row else 0
-            if newest > after or time.monotonic() >= deadline:
-                return int(newest)
-            time.sleep(_POLL)
+        newest = self._newest.above(after, timeout)
+        self.database.settle()
+        return newest
+
+    def _newest_change(self) -> int:
+        row = self.database.one("SELECT max(number) FROM changes")
+        return int(row[0] or 0) if row else 0

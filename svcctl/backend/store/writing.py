@@ -35,7 +35,7 @@ from svcctl.rules.state import Identity, Plan, Step
 _NUMBER = "(SELECT number FROM changes WHERE id = ?)"
 _INSERT_CHANGE = (
     "INSERT INTO changes (number, id, project, at, actor, digest, body) "
-    "VALUES ((SELECT coalesce(max(number), 0) + 1 FROM changes),?,?,?,?,?,?)"
+    "VALUES ((SELECT coalesce(max(number), 0) + 1 FROM changes),?,?,?,?,?,?) RETURNING number"
 )
 INSERT_RECORD = (
     "INSERT INTO records (environment, seq, change, number, digest, settings, settings_since, settings_under, "  # noqa: S608
@@ -95,8 +95,8 @@ def write(
     names = {identity.id: identity for identity in plan.after}
     for step in plan.steps:
         settle(batch, step, names, id)
-    batch.add_ordered("SELECT number FROM changes WHERE id = ?", (id,))
-    row = database.conclude(batch.early, batch.ordered)
+    answers = database.conclude(batch.early, batch.ordered)
+    row = answers[len(guard)]
     number = int(row[0]) if row else 0
     faults.point("apply.written")
     found = (replace(version, change=number) for version in versions)
