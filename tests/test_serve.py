@@ -295,6 +295,13 @@ def test_what_is_not_live_says_why(own: Site):
         server.becomes("bare--shop.localhost", "info hunter3")
 
 
+def test_a_cache_may_be_named_from_where_serve_is_typed(own: Site):
+    own.live("v1")
+    with own.serving("--cache", "kept") as server:
+        assert server.get("shop.localhost").text == "shop v1"
+    assert any((own.folder / "kept/artifacts").iterdir())
+
+
 def test_a_store_may_come_after_serve(own: Site):
     with own.serving() as server:
         assert server.announced["addresses"] == []

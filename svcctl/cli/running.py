@@ -96,7 +96,7 @@ def ledger(context: Context, plane: Plane, cache: Path | None) -> LedgerSource:
         return found.st_dev, found.st_ino
 
     wait = WAIT if isinstance(location, Path) else _POLL
-    kept = Cache(cache or cache_folder(location))
+    kept = Cache(context.path(cache).absolute() if cache else cache_folder(location))  # workers are elsewhere
     return LedgerSource(_opening(context, location), Backend.close, standing, kept, plane.say, wait=wait)
 
 
