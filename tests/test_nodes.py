@@ -1,4 +1,4 @@
-"""Data planes on an API: several nodes, the API killed and started again, what a node keeps and what it shows nobody."""
+"""Data planes on an API: several nodes, the API killed and started again, what a node keeps and what it shows."""
 
 import signal
 import time

@@ -34,7 +34,8 @@ Body = bytes | Callable[[], Iterable[bytes]]
 JSON = "application/json"
 _LARGEST = 256_000_000
 _CHUNK = 65_536
-_NOT_READY = frozenset({502, 503, 504})
+_NOT_READY = frozenset({429, 502, 503, 504})
+_LONGEST_PAUSE = 3.0
 _NAMES = {
     400: "the request is wrong", 401: "not logged in", 403: "not allowed", 404: "nothing there", 413: "too large",
     429: "asked too often", 500: "a bug in the API", 502: "nothing behind its proxy", 503: "not ready",
@@ -91,7 +92,7 @@ class Session:
                 base_url=self.url,
                 headers=headers,
                 transport=transport,
-                verify=secure,
+                verify=secure and transport is None,
                 trust_env=secure,
                 limits=httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=4.0),
             )
@@ -219,8 +220,9 @@ class Session:
     def _refused(self, response: httpx.Response) -> NoReturn:
         status = response.status_code
         error = self._told(response) or self._untold(response)
-        if status in _NOT_READY or isinstance(error, Throttled):
-            raise _Broken(error, _seconds(response.headers.get("retry-after")))
+        after = _seconds(response.headers.get("retry-after"))
+        if status in _NOT_READY and (after or 0) <= _LONGEST_PAUSE:
+            raise _Broken(error, after)
         raise error
 
     def _told(self, response: httpx.Response) -> SvcctlError | None:
@@ -264,7 +266,7 @@ class Session:
                 return TooLarge(what, hint="a proxy before the API may have a limit of its own")
             case 429:
                 return Throttled(what, hint="wait a little")
-        return Unreachable(what, hint=hint if status not in _NOT_READY else None)
+        return Unreachable(what, hint=None if status in _NOT_READY else hint)
 
     def _unauthorized(self, message: str) -> SvcctlError:
         if self._has_token:
