@@ -347,13 +347,14 @@ def switched(site: Site, server: Server, times: int) -> Iterator[None]:
 
 
 def switch_under_load(site: Site, switches: int, clients: int) -> None:
+    """Beside a stream that was begun before, and whose end is not hurried."""
     site.code("shop", CALLING.format("first"))
     site.code("auth", ANSWERS.format("first"))
     site.done("deploy")
     site.code("shop", WIRE)
     site.done("env", "create", "stream")
     site.done("deploy", "--env", "stream")
-    with site.serving() as server, server.client() as stream:
+    with site.serving("--drain", "600") as server, server.client() as stream:
         assert server.get(STAGING).text == "first first"
         stream.send(get("stream--shop.localhost", "/echo", "Transfer-Encoding: chunked", method="POST"))
         stream.send(b"4\r\nping\r\n")

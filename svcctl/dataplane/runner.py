@@ -17,26 +17,23 @@ is nobody's business. The log has it.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
 from svcctl import digest, wire
-from svcctl.dataplane import gate, resting
+from svcctl.dataplane import resting
 from svcctl.dataplane.assembling import NotLive
 from svcctl.dataplane.output import Say
 from svcctl.dataplane.processes import WarmParent
 from svcctl.dataplane.resting import Rest
+from svcctl.dataplane.waiting import Trouble, Waiting
 from svcctl.dataplane.worker import Orders
 from svcctl.dataplane.workerprocess import Events, WorkerProcess
 from svcctl.errors import Refused, SvcctlError
 from svcctl.runtime.assembly import Assembly
 
-_WAITING: Final = 4_096
-"""Connections that may wait for a start."""
-_LONGEST_WAIT: Final = 30.0
 _BEHIND: Final = 1_024
 """Connections that a worker may be sent before it takes them."""
 _SHORT: Final = 1.0
@@ -74,13 +71,6 @@ class Means(NamedTuple):
     patience: Patience
 
 
-class Trouble(NamedTuple):
-    """Why nothing answers, as clients are told."""
-
-    status: int
-    text: str
-
-
 class Runner(Events):
     def __init__(self, key: str, means: Means) -> None:
         self.key = key
@@ -92,7 +82,7 @@ class Runner(Events):
         self._means = means
         self._loop = means.loop
         self._draining: set[WorkerProcess] = set()
-        self._waiting: deque[tuple[int, bytes, float]] = deque()
+        self._waiting = Waiting(means.loop, means.goodbye)
         self._rest = Rest()
         self._failed: str | None = None
         """The fingerprint of what did not start."""
@@ -109,31 +99,24 @@ class Runner(Events):
     def give(self, descriptor: int, unread: bytes) -> None:
         now = self._used_at = self._loop.time()
         if self._closed:
-            self._refuse(descriptor, unread, Trouble(503, "svcctl is ending"))
+            self._waiting.refuse(descriptor, unread, Trouble(503, "svcctl is ending"))
         elif self.current is not None:
             if self.current.behind < _BEHIND:
                 self.current.adopt(descriptor, unread)
             else:
-                self._refuse(descriptor, unread, Trouble(503, f"{self.place} is busy; try again"))
+                self._waiting.refuse(descriptor, unread, Trouble(503, f"{self.place} is busy; try again"))
         elif self.trouble and (left := self._rest.left(now)) > _SHORT:
             again = f"{self.trouble.text}; it is tried again in {left:.0f} s"
-            self._refuse(descriptor, unread, Trouble(self.trouble.status, again), left)
-        elif len(self._waiting) >= _WAITING:
-            self._refuse(descriptor, unread, Trouble(503, f"{self.place} is starting; try again"))
+            self._waiting.refuse(descriptor, unread, Trouble(self.trouble.status, again), left)
+        elif self._waiting.is_full:
+            self._waiting.refuse(descriptor, unread, Trouble(503, f"{self.place} is starting; try again"))
         else:
-            self._waiting.append((descriptor, unread, now))
+            self._waiting.add(descriptor, unread)
             self._look_when_rested()
-
-    def _refuse(self, descriptor: int, unread: bytes, trouble: Trouble, after: float = 1.0) -> None:
-        headers = [("retry-after", f"{max(after, 1):.0f}")]
-        bodiless = unread.startswith(b"HEAD ")
-        self._means.goodbye(descriptor, gate.answer(trouble.status, trouble.text, headers=headers, bodiless=bodiless))
 
     def _refuse_waiting(self, trouble: Trouble) -> None:
         self.trouble = trouble
-        while self._waiting:
-            descriptor, unread, _ = self._waiting.popleft()
-            self._refuse(descriptor, unread, trouble)
+        self._waiting.refuse_all(trouble)
 
     # ---- what should run
 
@@ -257,9 +240,7 @@ class Runner(Events):
         self.trouble = self._failed = self._complaint = None
         self._answered = 0
         worker.claim(self._means.claims(self.key))
-        while self._waiting:
-            descriptor, unread, _ = self._waiting.popleft()
-            worker.adopt(descriptor, unread)
+        self._waiting.hand_to(worker)
         if old is not None:
             self._drain(old)
 
@@ -299,9 +280,7 @@ class Runner(Events):
     def tick(self, now: float) -> None:
         for worker in self.workers:
             self._watch(worker, now)
-        while self._waiting and now - self._waiting[0][2] > _LONGEST_WAIT:
-            descriptor, unread, _ = self._waiting.popleft()
-            self._refuse(descriptor, unread, Trouble(503, f"{self.place} is still starting; try again"))
+        self._waiting.refuse_overdue(now, Trouble(503, f"{self.place} is still starting; try again"))
         if self.current is None or self.successor is not None:
             return
         if self._complaint is not None and not self._rest.gives_up and self._rest.left(now) == 0:
