@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -247,7 +248,9 @@ def open_again(context: Context) -> "Store":
 def works_on_stores(context: Context, location: str | Path) -> Refused:
     from svcctl.cli.catalogue import COMMANDS
 
-    command = next((word for word in context.arguments if word in COMMANDS), "this")
+    words = context.arguments
+    named = (*(" ".join(pair) for pair in pairwise(words)), *words)
+    command = next((each for each in named if each in COMMANDS), "this")
     return Refused(
         f"{command} works on a store itself, and {location} is an API",
         hint="type it where `svcctl api` runs, with --backend and its store",
