@@ -13,7 +13,7 @@ from svcctl.runtime.env import Env
 from svcctl.runtime.invocation import DEPTH, SUBREQUESTS, Outer, current
 from svcctl.runtime.limits import CallDepthExceeded, TooManySubrequests
 from svcctl.runtime.running import Running
-from svcctl.runtime.tracebacks import Explained
+from svcctl.runtime.tracebacks import readable
 from svcctl.runtime.workers import Request
 
 SHOP = """\
@@ -180,19 +180,21 @@ def test_an_entry_point_is_a_class_of_its_own(shop: Running):
     [
         (lambda env: env.AUTH.nothing(), "Default of auth/production has no method nothing"),
         (lambda env: env.AUTH.not_a_method(), "has no method not_a_method"),
-        (lambda env: env.NOBODY.check("x"), "there is no class Nobody"),
+        (lambda env: env.NOBODY.check("x"), "binding NOBODY: auth/production: there is no class Nobody"),
+        (lambda env: env.NOBODY.fetch("http://x/"), "binding NOBODY: auth/production: there is no class Nobody"),
     ],
 )
 def test_what_is_not_there_is_named(shop: Running, ask: Any, said: str):
     async def work(env: Env) -> Any:
         return await ask(env)
 
-    with pytest.raises((Explained, AttributeError), match=said):
+    with pytest.raises(TypeError, match=said) as raised:
         call(shop, work)
+    assert "Traceback" in readable(raised.value), "which line called it is told"
 
 
 def test_private_names_are_no_methods(shop: Running):
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="_secret begins with _"):
         call(shop, lambda env: env.AUTH._secret())
 
 

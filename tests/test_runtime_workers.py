@@ -143,8 +143,11 @@ def test_a_response_of_another_ones_body():
     async def passes_on() -> None:
         first = Response("Hi there!", headers={"x": "1"})
         second = Response(first.body, status=201, headers={"x": "2"})
-        assert first.body_used
+        assert not first.body_used
         assert (second.status, second.headers["x"], await second.text()) == (201, "2", "Hi there!")
+        assert first.body_used
+        with pytest.raises(OSError, match="Body already used"):
+            Response(first.body)
         third = Response(Response("a", 202, headers={"b": "c"}).js_object)
         assert (third.status, third.headers["b"], await third.text()) == (202, "c", "a")
         with pytest.raises(ValueError, match="Expected no options"):

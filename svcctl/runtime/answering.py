@@ -76,7 +76,7 @@ class Answering:
                 request = IncomingRequest(scope, receive)
                 response = await self._front.begin(request, invocation)
                 if type(response) is not Response:
-                    response = as_response(response)
+                    response = await as_response(response)
                 content = response.take()
                 del self._waiting[task]
                 outer.status = response.status
@@ -131,11 +131,15 @@ class Answering:
                 self._background[task] = deadline
                 task.add_done_callback(self._background_done)
             else:
-                _say_failed(task)
+                self._say_failed(task)
 
     def _background_done(self, task: asyncio.Task[Any]) -> None:
         self._background.pop(task, None)
-        _say_failed(task)
+        self._say_failed(task)
+
+    def _say_failed(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            capture.log_exception(f"in waitUntil: {readable(error, self._folders)}")
 
     # ---- what went wrong
 
@@ -164,11 +168,6 @@ class Answering:
             await explain(scope, send, f"{type(error).__name__}: {error}", f"in {self._part.ref}", text)
         else:
             await _send_text(send, 500, f"Internal Server Error (request {outer.id})")
-
-
-def _say_failed(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        capture.log_exception(f"in waitUntil: {readable(error, None)}")
 
 
 async def _send_text(send: Send, status: int, text: str) -> None:

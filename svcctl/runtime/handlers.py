@@ -44,7 +44,7 @@ class Handler:
         self.begin = self._begin()
 
     async def fetch(self, request: Request, invocation: Invocation) -> Response:
-        return as_response(await self.begin(request, invocation))
+        return await as_response(await self.begin(request, invocation))
 
     def begin_of(self, kind: type) -> Begin:
         """As `begin`, of another class of the module."""
@@ -56,12 +56,15 @@ class Handler:
             if isinstance(self.subject, type):
                 return self.subject
             raise NoHandler(
-                f"{self.module.__name__}: its handler is no class; methods are called on a WorkerEntrypoint, "
-                "such as class Default(WorkerEntrypoint)"
+                "its handler is no class; methods are called on a WorkerEntrypoint, such as "
+                "class Default(WorkerEntrypoint)"
             )
         found = getattr(self.module, name, None)
         if not isinstance(found, type):
-            classes = [key for key, value in vars(self.module).items() if isinstance(value, type)]
+            own = self.module.__name__
+            classes = [
+                key for key, value in vars(self.module).items() if isinstance(value, type) and value.__module__ == own
+            ]
             raise NoHandler(f"there is no class {name}; {did_you_mean(name, classes) or 'the module has none'}")
         return found
 
@@ -186,9 +189,11 @@ async def beside(function: Callable[..., Any], /, *arguments: Any, **named: Any)
     return await result if inspect.isawaitable(result) else result
 
 
-def as_response(value: Any) -> Response:
+async def as_response(value: Any) -> Response:
+    """A handler may hand on what is still to be awaited, `return fetch(url)`, as it may on Cloudflare."""
+    if inspect.isawaitable(value):
+        value = await value
     if isinstance(value, Response):
         return value
-    if inspect.isawaitable(value):
-        raise NoResponse("the handler returned a coroutine; is an `await` missing, or its `async`?")
-    raise NoResponse(f"a handler must return a Response, not a {type(value).__name__}: return Response(…)")
+    found = "None" if value is None else f"a {type(value).__name__}"
+    raise NoResponse(f"a handler must return a Response, not {found}: return Response(…)")

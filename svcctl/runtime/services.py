@@ -24,6 +24,10 @@ AS_THEY_ARE.update({Request, Response, Headers, FormData, Blob, File})
 _present, _enter, _leave = current.get, current.set, current.reset
 
 
+class NoReceiver(TypeError):
+    """What a handler calls over a binding is not there. The line that calls it is told, as for any other error."""
+
+
 class ServiceBinding:
     """What a handler finds in its `env` for `{ service = … }`."""
 
@@ -34,7 +38,7 @@ class ServiceBinding:
     def __getattr__(self, name: str) -> Any:
         """`fetch` and methods are made when first asked for, and kept."""
         if name.startswith("_"):
-            raise AttributeError(name)
+            raise AttributeError(f"binding {self._name}: {name} begins with _, so that no other service can call it")
         made = self.__dict__[name] = self._fetch() if name == "fetch" else self._method(name)
         return made
 
@@ -46,7 +50,7 @@ class ServiceBinding:
 
     def _fetch(self) -> Callable[..., Awaitable[Response]]:
         handler: Handler = self._handler()
-        begin = handler.begin if self._entrypoint is None else handler.begin_of(handler.entrypoint(self._entrypoint))
+        begin = handler.begin if self._entrypoint is None else handler.begin_of(self._kind(handler))
         part, env = self._part, handler.env
 
         async def fetch(request: Request | str, init: dict[str, Any] | None = None, **options: Any) -> Response:
@@ -61,18 +65,24 @@ class ServiceBinding:
             token = _enter(callee)
             try:
                 response = await begin(request, callee)
+                return response if type(response) is Response else await as_response(response)
             finally:
                 _leave(token)
-            return response if type(response) is Response else as_response(response)
 
         return fetch
 
+    def _kind(self, handler: Handler) -> type:
+        try:
+            return handler.entrypoint(self._entrypoint)
+        except NoHandler as error:
+            raise NoReceiver(f"binding {self._name}: {self._part.place}: {error}") from None
+
     def _method(self, name: str) -> Callable[..., Awaitable[Any]]:
         handler: Handler = self._handler()
-        kind = handler.entrypoint(self._entrypoint)
+        kind = self._kind(handler)
         function = inspect.getattr_static(kind, name, None)
         if not inspect.isfunction(function):
-            raise NoHandler(f"binding {self._name}: {kind.__name__} of {self._part.place} has no method {name}")
+            raise NoReceiver(f"binding {self._name}: {kind.__name__} of {self._part.place} has no method {name}")
         part, env = self._part, handler.env
         begin = function if inspect.iscoroutinefunction(function) else partial(beside, function)
 

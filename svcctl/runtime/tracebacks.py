@@ -14,7 +14,8 @@ _HIDDEN = (
     *(f"{folder}{os.sep}" for module in (svcctl, asyncio, importlib) for folder in module.__path__),
     "<frozen importlib._bootstrap",
 )
-_SERVER = f"{os.sep}site-packages{os.sep}uvicorn{os.sep}"
+_OURS = tuple(f"{os.sep}site-packages{os.sep}{name}{os.sep}" for name in ("uvicorn", "httpx", "httpcore"))
+"""Of svcctl's own installation. What a service brings lies elsewhere, and its frames are told."""
 
 
 class Explained(Exception):
@@ -43,7 +44,7 @@ def _trim(report: traceback.TracebackException, places: Mapping[str, str]) -> No
 
 
 def _is_hidden(file: str) -> bool:
-    return file.startswith(_HIDDEN) or _SERVER in file
+    return file.startswith(_HIDDEN) or any(each in file for each in _OURS)
 
 
 class _Stack(traceback.StackSummary):

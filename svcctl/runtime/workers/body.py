@@ -113,7 +113,10 @@ def content_of(body: object, whose: str) -> tuple[Content, Raw | None]:
         case bytearray() | memoryview():
             return bytes(body), None
         case ReadableStream():
-            return body.take(), None
+            # Shared, not taken over: whoever had it may still read it first, as on the platform.
+            if body.disturbed:
+                raise BodyUsedError
+            return body, None
         case FormData():
             encoded, kind = body.encode()
             return encoded, (b"content-type", kind.encode())
