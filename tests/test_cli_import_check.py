@@ -266,3 +266,25 @@ def test_a_framework_that_imports_by_name_stays_alone(acme: Acme, wheels: dict[s
         "error: auth/staging has Django, which imports the service's modules by their names: it can't share a process "
         "with shop/staging\n"
     )
+
+
+# ---- what its bindings name
+
+
+def test_a_class_that_a_binding_names_has_to_be_there(acme: Acme):
+    bound = 'bindings.ADMIN = { service = "auth", entrypoint = "Admin" }\n'
+    file = acme.folder / "services.toml"
+    file.write_text(file.read_text() + bound)
+    write(acme, "class Admins: ...\n" + FETCH, "auth/worker.py")
+    said = acme("deploy")
+    reason = "a binding has its entrypoint Admin: there is no class Admin; did you mean Admins?"
+    assert (said.status, said.err) == (1, f"error: auth: {reason}\n{NO_CHECK}")
+    write(acme, "class Admin: ...\n" + FETCH, "auth/worker.py")
+    acme.done("deploy")
+
+
+def test_an_import_of_worker_says_what_was_meant_and_no_temporary_folder(acme: Acme):
+    write(acme, "from worker import Response\n" + FETCH)
+    said = acme("deploy")
+    assert "; what handlers import is `workers`" in said.err
+    assert "svcctl-check" not in said.err

@@ -130,7 +130,17 @@ def _subject(context: Context, name: str, built: "Bundle", folder: Path, block: 
         vars=block.layer.vars,
         secrets=block.secrets,
         bindings=tuple(block.layer.bindings),
+        entrypoints=tuple(sorted({*_entrypoints(context, name)})),
     )
+
+
+def _entrypoints(context: Context, name: str) -> Iterator[str]:
+    """Classes of this service that a binding in services.toml names."""
+    for service in context.project.services.values():
+        for block in (service.base, *service.blocks.values()):
+            for binding in block.layer.bindings.values():
+                if binding.service == name and binding.entrypoint is not None:
+                    yield binding.entrypoint
 
 
 def _installed(built: "Bundle") -> str | None:

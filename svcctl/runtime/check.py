@@ -50,6 +50,8 @@ class Subject(Model):
     vars: dict[str, Value] = {}
     secrets: tuple[str, ...] = ()
     bindings: tuple[str, ...] = ()
+    entrypoints: tuple[str, ...] = ()
+    """Classes that bindings of other services name."""
     limit: float = LIMIT
 
 
@@ -195,7 +197,9 @@ def _found(subject: Subject) -> Finding:
     signal.setitimer(signal.ITIMER_REAL, subject.limit, 0.1)  # again and again: code may catch everything
     try:
         module = Loader([part]).load(part.place)
-        Handler(module, part.main.partition(":")[2] or None, env)
+        handler = Handler(module, part.main.partition(":")[2] or None, env)
+        for name in subject.entrypoints:
+            _check_entrypoint(handler, name)
     except _NeedsSecret as error:
         return Finding(service=subject.service, note=f"it reads {error} as it is imported: no check goes beyond that")
     except BaseException as error:  # noqa: BLE001 - what an import can raise is the question
@@ -203,6 +207,13 @@ def _found(subject: Subject) -> Finding:
         file, line = _where(error, subject.folder)
         return Finding(service=subject.service, problem=_words(error, subject), file=file, line=line)
     return Finding(service=subject.service)
+
+
+def _check_entrypoint(handler: Handler, name: str) -> None:
+    try:
+        handler.entrypoint(name)
+    except NoHandler as error:
+        raise NoHandler(f"a binding has its entrypoint {name}: {error}") from None
 
 
 def _ring(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -218,7 +229,10 @@ def _words(error: BaseException, subject: Subject) -> str:
             return f"it calls sys.exit({clean(code)}) as it is imported"
         case NoHandler():
             return str(error)
-    return clean(traceback.format_exception_only(error)[-1].strip())[:_LONGEST]
+    text = traceback.format_exception_only(error)[-1].strip().replace(f"{subject.folder}{os.sep}", "")
+    if isinstance(error, ImportError) and error.name == "worker":
+        text += "; what handlers import is `workers`"
+    return clean(text)[:_LONGEST]
 
 
 def _where(error: BaseException, folder: str) -> tuple[str | None, int]:
