@@ -1,5 +1,10 @@
-import gc
-from typing import NoReturn
+import signal
+
+# Until a command runs there is nothing to unwind, and no traceback to show: Ctrl-C just ends it.
+_INTERRUPT = signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import gc  # noqa: E402
+from typing import NoReturn  # noqa: E402
 
 
 def main() -> NoReturn:
@@ -9,6 +14,7 @@ def main() -> NoReturn:
 
     gc.freeze()
     gc.enable()
+    signal.signal(signal.SIGINT, _INTERRUPT)
     command_line()
 
 

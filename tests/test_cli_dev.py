@@ -368,6 +368,21 @@ def test_requirements_are_installed_and_a_change_of_them_is_live(desk: Desk, tmp
         dev.shows("shop/dev has tea 1.0, and auth/dev has 2.0")
 
 
+def test_a_folder_that_is_taken_away_and_comes_back(desk: Desk):
+    with desk.developing() as dev:
+        (desk.folder / "shop").rename(desk.folder / "elsewhere")
+        gone = dev.until(SHOP, "No such file or directory")
+        assert "Traceback" not in gone.text + dev.log
+        (desk.folder / "elsewhere").rename(desk.folder / "shop")
+        dev.becomes(SHOP, "shop v1")
+
+
+def test_a_host_of_another_machine_is_no_port_that_is_taken(desk: Desk):
+    for host in ("203.0.113.9", "nobody.invalid"):
+        ended = desk("serve", "--port", "0", "--host", host)
+        assert (ended.status, "another program" in ended.err) == (1, False), ended
+
+
 def test_a_port_that_is_taken(desk: Desk):
     with desk.developing() as dev:
         ended = desk("dev", "--port", str(dev.port))

@@ -5,6 +5,11 @@ What it composes is what a worker may reach of a backend: key-value data, opened
 backend, and with what token, comes on standard input: arguments and variables can be seen by others.
 """
 
+import signal
+
+if __name__ == "__main__":  # a terminal's Ctrl-C goes to this process too, also while it imports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 import os
 import socket
 import sys

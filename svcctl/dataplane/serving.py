@@ -1,6 +1,7 @@
 """A data plane from its begin to its end, the same for `svcctl serve` and `svcctl dev`: listen, tell, run, drain."""
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -9,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import uvloop
 
@@ -74,7 +75,7 @@ class Plane:
         parent = WarmParent(loop, self._program, self._environ, self._record, self.say, self._given)
         asked = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, lambda: _end_now(parent) if asked.is_set() else asked.set())
+            loop.add_signal_handler(each, self._asked, each, asked, parent)
         router = Router(source, parent, self.orders, self.say, self._patience, most=most)
         try:
             await source.start(router.changed)
@@ -87,16 +88,18 @@ class Plane:
             await router.close()
             await source.close()
 
+    @staticmethod
+    def _asked(number: int, asked: asyncio.Event, parent: WarmParent) -> None:
+        if asked.is_set():
+            parent.kill_all()
+            os._exit(128 + number)
+        asked.set()
+
     def _unexpected(self, _loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
         """A bug, in a callback: what it belongs to is lost, and everything else goes on."""
         error = what.get("exception")
         details = "".join(traceback.format_exception(error)) if error else ""
         self.say("error", f"a bug in svcctl: {what['message']}\n{details}".rstrip())
-
-
-def _end_now(parent: WarmParent) -> NoReturn:
-    parent.kill_all()
-    os._exit(1)
 
 
 def listener(host: str, port: int, environ: Mapping[str, str]) -> socket.socket:
@@ -111,11 +114,18 @@ def listener(host: str, port: int, environ: Mapping[str, str]) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
     except OSError as error:
-        raise Refused(
-            f"{host}:{port}: {error.strerror}",
-            hint="another program listens there; --port chooses another, --port 0 a free one",
-        ) from error
+        raise Refused(f"{host}:{port}: {error.strerror}", hint=_why_not(error)) from error
     return sock
+
+
+def _why_not(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another program listens there; --port chooses another, --port 0 a free one"
+        case errno.EACCES:
+            return "ports below 1024 are the administrator's; --port chooses another, or let systemd open it"
+        case _:
+            return "--host takes an address of this machine; 0.0.0.0 is all of them"
 
 
 def next_free(host: str, port: int) -> int | None:

@@ -42,7 +42,7 @@ from svcctl.runtime.answering import Answering
 from svcctl.runtime.assembly import Assembly
 from svcctl.runtime.explaining import explaining
 from svcctl.runtime.running import LoadFailed, Running
-from svcctl.runtime.tracebacks import readable
+from svcctl.runtime.tracebacks import Explained, readable
 from svcctl.runtime.workers import outbound
 
 DUMP = signal.SIGUSR2
@@ -168,7 +168,11 @@ class Worker:
         outbound.allow(orders.allow_private)
         confinement.hold(orders.assembly.parts)
         confinement.limit(orders.memory)
-        os.chdir(orders.assembly.front.folder)
+        try:
+            os.chdir(orders.assembly.front.folder)
+        except OSError as error:  # in development somebody may have moved it
+            gone = f"{error.filename}: {error.strerror}"
+            raise LoadFailed(orders.assembly.front, gone) from Explained(gone)
         self._running = Running(orders.assembly, self._open_keyvalues)
         self._answering = Answering(
             self._running, timeout=orders.request_timeout, explain=orders.explain, log=orders.access_log
