@@ -118,9 +118,17 @@ class TerminalOutput:
         rows = [[self._text(content) for content in row] for row in table.rows]
         used = [place for place in range(len(table.columns)) if any(row[place].plain for row in rows)]
         heads = table.heads()
-        for column in (heads[place] for place in used):
+        for place in used:
+            column = heads[place]
             justify: Literal["left", "right"] = "right" if column.right else "left"
-            rich.add_column(column.title, justify=justify, no_wrap=not column.wrap, overflow="fold")
+            rich.add_column(
+                column.title,
+                justify=justify,
+                no_wrap=not column.wrap,
+                overflow="fold",
+                # Without it rich takes a cell of several words for one that can be broken, and cuts it.
+                min_width=None if column.wrap else max(row[place].cell_len for row in rows),
+            )
         for row in rows:
             rich.add_row(*(row[place] for place in used))
         return rich
