@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test lint demo bench soak docs clean
+.PHONY: setup test lint demo team-demo bench soak docs clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,9 @@ lint: setup
 
 demo: setup
 	$(BIN)/python examples/demo.py
+
+team-demo: setup
+	$(BIN)/python examples/team_demo.py
 
 bench: setup
 	$(BIN)/python -m benchmarks

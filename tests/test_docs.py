@@ -172,9 +172,27 @@ def test_the_reference_of_commands_is_fresh(tmp_path: Path):
     assert (tmp_path / "cli.md").read_text() == (ROOT / "docs/cli.md").read_text()
 
 
-def test_the_demo_plays(tmp_path: Path):
+def played(demo: str, folder: Path) -> str:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "examples/demo.py")], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "examples" / demo)], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "rolled back" in done.stdout
+    return done.stdout
+
+
+def test_the_demo_plays(tmp_path: Path):
+    assert "rolled back" in played("demo.py", tmp_path)
+
+
+def test_the_demo_of_a_team_plays_what_the_readme_shows(tmp_path: Path):
+    """But for where things are, and with more options."""
+
+    def lines(text: str) -> list[str]:
+        text = re.sub(r"(https?|postgresql)://\S+", "THERE", text)
+        return [line for line in text.splitlines() if re.match(r"[a-z0-9-]+ \$ ", line)]
+
+    shown = lines((ROOT / "README.md").read_text().split("<!-- team -->")[1].split("<!-- /team -->")[0])
+    said = played("team_demo.py", tmp_path)
+    assert shown
+    assert [line for line in shown if not any(each.startswith(line) for each in lines(said))] == []
+    assert "\nsound: " in said
