@@ -266,3 +266,26 @@ def test_who_waits_for_a_slow_start_is_answered_and_nobody_else_waits(tmp_path):
         production_answers(server)
         (tmp_path / "go").touch()
         assert [first.answer().text, second.answer().text] == ["slow and there"] * 2
+
+
+LIFE = """\
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.failed", "message": "the pool would not close"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"up"})
+"""
+
+
+def test_a_lifespan_that_fails_at_its_end_is_logged_and_what_the_server_thinks_is_not(site: Site):
+    site.code("shop", LIFE)
+    site.done("deploy")
+    with site.serving() as server:
+        assert server.get("staging--shop.localhost").text == "up"
+    logged = [each["message"] for each in site.done("logs", "shop/staging", "--json").json["logs"]]
+    assert "svcctl.lifespan: the pool would not close" in logged
+    assert not any("Waiting for application" in each for each in logged), logged

@@ -1,10 +1,16 @@
 """Lifespans of ASGI applications, in every part of a deployment, run by uvicorn's own code."""
 
+import logging
+
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 
 from svcctl.runtime.invocation import Invocation, Outer, current
 from svcctl.runtime.running import Running
+
+# uvicorn's own is silenced for requests; and that it waits, or has waited, is nothing a service would log.
+_log = logging.getLogger("svcctl.lifespan")
+_log.setLevel(logging.WARNING)
 
 
 class Lifespans:
@@ -20,6 +26,7 @@ class Lifespans:
                 continue
             current.set(Invocation(Outer("lifespan"), part, handler.env))
             lifespan = LifespanOn(Config(app=handler.subject, lifespan="auto", log_config=None))
+            lifespan.logger = _log
             await lifespan.startup()
             if lifespan.should_exit:
                 return f"{part.ref} does not start: its lifespan failed"
