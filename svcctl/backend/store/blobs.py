@@ -11,7 +11,7 @@ version may run it. So promote, roll back and clone cost the same for one file a
 
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 
 import msgspec
@@ -83,8 +83,9 @@ class Blobs:
         with self._new_pack() as pack:
             damaged: set[Digest] = set()
             for blob, size, source in blobs:
-                bad = self._damaged_of((blob,))
-                if blob in pack.places or not (bad or self.missing((blob,))):
+                known = self._known((blob,))
+                bad = self._damaged_in({where for where, _ in known.values()}, (blob,))
+                if blob in pack.places or (known and not bad):
                     _drain(source, blob, size)
                 else:
                     damaged |= bad
@@ -106,9 +107,11 @@ class Blobs:
         manifest, name = manifest_of(content), digest.of("artifact", content)
         blob = digest.of_blob(content)
         files = [file.blob for file in manifest.files]
-        if gone := self.missing(files) | self._damaged(name, files):
+        known = self._known(files)
+        packs = {pack for pack, _ in known.values()}
+        if gone := frozenset(files).difference(known) | self._damaged_in(self._packs_with(name) or packs, files):
             return gone
-        self._check_sizes(manifest)
+        self._check_sizes(manifest, known)
         with self._new_pack() as pack:
             damaged = self._damaged_of((blob,))
             if damaged or self.missing((blob,)):
@@ -123,11 +126,24 @@ class Blobs:
                 pack.discard()
         return gone
 
-    def _check_sizes(self, manifest: Manifest) -> None:
+    def _check_sizes(self, manifest: Manifest, known: Mapping[Digest, tuple[str, int]]) -> None:
         for file in manifest.files:
-            row = self._db.one("SELECT size FROM blobs WHERE digest = ?", (file.blob,))
-            if row and row[0] != file.size:
-                raise UsageError(f"the manifest can't be: {clean(file.path)!r} has {row[0]} bytes, not {file.size}")
+            _, size = known[file.blob]
+            if size != file.size:
+                raise UsageError(f"the manifest can't be: {clean(file.path)!r} has {size} bytes, not {file.size}")
+
+    def _known(self, blobs: Iterable[Digest]) -> dict[Digest, tuple[str, int]]:
+        """Pack and size of those that are there."""
+        wanted = list(dict.fromkeys(blobs))
+        known: dict[Digest, tuple[str, int]] = {}
+        for start in range(0, len(wanted), _LOOKUP):
+            part = wanted[start : start + _LOOKUP]
+            rows = self._db.all(
+                f"SELECT digest, pack, size FROM blobs WHERE digest IN ({marks(part)})",  # noqa: S608
+                part,
+            )
+            known.update((name, (pack, size)) for name, pack, size in rows)
+        return known
 
     def _touch(self, artifact: Digest) -> bool:
         row = self._db.one("SELECT uploaded FROM artifacts WHERE digest = ?", (artifact,))
@@ -142,8 +158,11 @@ class Blobs:
     def _damaged(self, artifact: Digest, blobs: Collection[Digest]) -> frozenset[Digest]:
         """Those in packs that no longer look as they did, and do not match their names. Without this, one bad file
         would be taken for stored by every later deploy that holds it too."""
+        return self._damaged_in(self._packs_with(artifact) or self._packs_of(blobs), blobs)
+
+    def _packs_with(self, artifact: Digest) -> set[str]:
         rows = self._db.all("SELECT pack FROM artifact_packs WHERE artifact = ?", (artifact,))
-        return self._damaged_in({name for (name,) in rows} or self._packs_of(blobs), blobs)
+        return {name for (name,) in rows}
 
     def _damaged_of(self, blobs: Collection[Digest]) -> frozenset[Digest]:
         return self._damaged_in(self._packs_of(blobs), blobs)
@@ -180,15 +199,16 @@ class Blobs:
     def _name(self, artifact: Digest, manifest: Manifest, manifest_blob: Digest) -> frozenset[Digest]:
         """The row of an artifact, if all its blobs are there; else those that are not. Inside a transaction."""
         blobs = {file.blob for file in manifest.files} | {manifest_blob}
-        if gone := self.missing(blobs):
-            return gone
+        known = self._known(blobs)
+        if gone := blobs.difference(known):
+            return frozenset(gone)
         size = sum(file.size for file in manifest.files)
         self._db.execute(
             "INSERT INTO artifacts (digest, manifest, files, size, uploaded) VALUES (?,?,?,?,?) "
             "ON CONFLICT (digest) DO UPDATE SET uploaded = excluded.uploaded",
             (artifact, manifest_blob, len(manifest.files), size, time.time()),
         )
-        self.record_packs(artifact, blobs)
+        self._record_packs(artifact, {pack for pack, _ in known.values()})
         return frozenset()
 
     def _replace(self, damaged: Collection[Digest], pack: str) -> None:
@@ -219,9 +239,8 @@ class Blobs:
         self._db.many("DELETE FROM packs WHERE name = ?", [(name,) for name in packs])
         self.shelf.forget(packs)
 
-    def record_packs(self, artifact: Digest, blobs: Collection[Digest]) -> None:
+    def _record_packs(self, artifact: Digest, packs: Collection[str]) -> None:
         """Which packs hold the bytes of an artifact."""
-        packs = self._packs_of(blobs)
         self._db.execute("DELETE FROM artifact_packs WHERE artifact = ?", (artifact,))
         self._db.many("INSERT INTO artifact_packs VALUES (?,?)", [(artifact, pack) for pack in sorted(packs)])
 
