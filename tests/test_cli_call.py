@@ -148,3 +148,18 @@ def test_an_environment_that_lacks_a_secret_is_not_called(site: Site):
     said = site("call", "shop/preview")
     assert said.status == 1
     assert "not live: it lacks secret KEY" in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-X", "BAD METHOD"), "Invalid HTTP method string: 'BAD METHOD'"),
+        (("-X", "CONNECT"), "Requests with the method CONNECT can't be sent"),
+        (("-X", "GET", "-d", "x"), "Request with a GET or HEAD method cannot have a body."),
+        (("-H", "a name: x"), "Invalid header name: 'a name'"),
+    ],
+)
+def test_a_request_that_can_t_be_is_no_fault_of_the_service(site: Site, options: tuple[str, ...], said: str):
+    site.done("deploy")
+    ended = site("call", "shop/staging", "/", *options)
+    assert (ended.status, ended.out, ended.err) == (2, "", f"error: {said}\n")

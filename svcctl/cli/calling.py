@@ -90,9 +90,17 @@ def answer(
     except NotLive as error:
         raise Refused(str(error), next=f"svcctl env show {place.ref}") from error
     _check_used(assembly, others)
-    host = place.identity.hostname or "localhost"
+    request = _sendable(f"http://{place.identity.hostname or 'localhost'}{asked.path}", asked)
     with redirect_stdout(sys.stderr):
-        return asyncio.run(_answered(context, assembly, f"http://{host}{asked.path}", asked))
+        return asyncio.run(_answered(context, assembly, request))
+
+
+def _sendable(url: str, asked: Asked) -> Request:
+    """Raises UsageError: a method or a header that can't be is no fault of the service's."""
+    try:
+        return Request(url, method=asked.method, headers=list(asked.headers), body=asked.body)
+    except TypeError as error:
+        raise UsageError(str(error)) from error
 
 
 def _place(backend: Backend, landscape: Landscape, wanted: Reference) -> Place:
@@ -114,13 +122,13 @@ def _check_used(assembly: Assembly, others: Sequence[Place]) -> None:
             )
 
 
-async def _answered(context: Context, assembly: Assembly, url: str, asked: Asked) -> Answer:
+async def _answered(context: Context, assembly: Assembly, request: Request) -> Answer:
     loaded = _loaded(context, assembly)
     lifespans = Lifespans(loaded)
     try:
         await _enter(lifespans)
         async with asyncio.timeout(TIMEOUT):
-            return await _called(loaded, url, asked)
+            return await _called(loaded, request)
     except TimeoutError as error:
         raise Refused(f"{assembly.front.ref} did not answer within {TIMEOUT:g} s") from error
     except LimitExceeded as error:
@@ -149,12 +157,11 @@ def _failed(what: str, error: BaseException, assembly: Assembly) -> Refused:
     )
 
 
-async def _called(loaded: Running, url: str, asked: Asked) -> Answer:
+async def _called(loaded: Running, request: Request) -> Answer:
     outer = Outer("call")
     invocation = loaded.invocation(outer)
     token = current.set(invocation)
     try:
-        request = Request(url, method=asked.method, headers=list(asked.headers), body=asked.body)
         response = await loaded.front.fetch(request, invocation)
         body = bytes(await response.bytes())
         if outer.background:
