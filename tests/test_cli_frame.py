@@ -253,7 +253,7 @@ def test_the_backend_is_the_option_then_the_variable_then_the_file_then_the_fold
 
 
 def test_what_is_asked_of_a_store_itself_is_not_asked_of_an_api(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="verify works on a store itself, and https://svc.example.com is an API"):
+    with pytest.raises(Refused, match=r"verify works on a store itself, and https://svc.example.com is an API"):
         _ = Context({"SVCCTL_BACKEND": "https://svc.example.com", "HOME": str(tmp_path)}, ["verify"]).store
 
 
