@@ -116,6 +116,10 @@ MIGRATIONS: tuple[tuple[Definition, ...], ...] = (
         "CREATE TABLE token_uses (token TEXT PRIMARY KEY, at TEXT NOT NULL)",
         "CREATE TABLE refusals (number INTEGER PRIMARY KEY, body BLOB NOT NULL)",
     ),
+    (
+        # Every follower asks after each change what is newer: not by a look at all there are.
+        "CREATE INDEX environments_changed ON environments (changed)",
+    ),
 )
 
 

@@ -88,8 +88,7 @@ class Pages:
             )
             if not batch:
                 break
-            for row in batch:
-                (version,) = self._reads.versions([row])
+            for version in self._reads.versions(batch):
                 if not _passes(version, filter):
                     continue
                 if len(versions) == limit:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from svcctl import names
 from svcctl.backend.base import Followed
 from svcctl.backend.store.database import Database, Row
-from svcctl.backend.store.ledger import VERSION_COLUMNS, Ledger
+from svcctl.backend.store.ledger import VERSION_COLUMNS, Ledger, marks
 from svcctl.errors import NotFound
 from svcctl.model import (
     Deployment,
@@ -143,7 +143,24 @@ class Reads:
 
     def versions(self, rows: Iterable[Row]) -> list[Version]:
         """Rows of VERSION_COLUMNS, whole."""
-        return [self._tagged(row[0], self.ledger.version_of(row)) for row in rows]
+        wanted = list(rows)
+        tags = self._tags(wanted)
+        found = ((row, self.ledger.version_of(row)) for row in wanted)
+        return [replace(version, tags=tuple(tags.get((row[0], row[1]), ()))) for row, version in found]
+
+    def _tags(self, rows: Iterable[Row]) -> dict[tuple[str, int], list[str]]:
+        """One look for each environment: one for each version would take longer than all else of a page."""
+        numbers: dict[str, list[int]] = {}
+        for row in rows:
+            numbers.setdefault(row[0], []).append(row[1])
+        tags: dict[tuple[str, int], list[str]] = {}
+        for id, some in numbers.items():
+            for number, name in self._db.all(
+                f"SELECT number, name FROM tags WHERE environment = ? AND number IN ({marks(some)}) ORDER BY name",  # noqa: S608
+                (id, *some),
+            ):
+                tags.setdefault((id, number), []).append(name)
+        return tags
 
     def _tagged(self, id: EnvironmentId, version: Version) -> Version:
         tags = self.ledger.tags(id, version.number)
