@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.measure import Figure
 
-MODULES = ("start_up", "deploying", "changes", "scale", "bindings", "answers", "waking", "switching", "editing")
+MODULES = ("start_up", "deploying", "changes", "scale", "bindings", "answers", "waking", "switching", "editing", "team")
 
 
 def main(arguments: list[str]) -> int:

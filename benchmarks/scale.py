@@ -2,7 +2,9 @@
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks import scenes
 from benchmarks.measure import SVCCTL, Figure, in_turn, process
@@ -55,57 +57,59 @@ def _build(folder: Path, *, services: int, versions: int) -> None:
 
 
 def _lengthen(store: Store, versions: int) -> None:
+    database = store.database
+    database.execute("PRAGMA synchronous=OFF")
+    for more in longer(store, versions):
+        with database.writing():
+            database.many(f"INSERT INTO changes ({CHANGES}) VALUES (?,?,?,?,?,?,?)", more.changes)
+            database.many(f"INSERT INTO records ({RECORDS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", more.records)
+            database.execute(ENVIRONMENT, more.environment)
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if store.verify().problems:
+        raise AssertionError("the benchmark's store is not one that svcctl would have written")
+
+
+CHANGES = "number, id, project, at, actor, digest, body"
+RECORDS = (
+    "environment, seq, change, number, digest, settings, settings_since, settings_under, code, code_since, code_under, "
+    "body"
+)
+ENVIRONMENT = "UPDATE environments SET seq = ?, tip = ?, head = ?, changed = ?, identity = ? WHERE id = ?"
+
+
+class More(NamedTuple):
+    """Rows by which an environment's chain grows."""
+
+    changes: list[tuple[object, ...]]
+    records: list[tuple[object, ...]]
+    environment: tuple[object, ...]
+
+
+def longer(store: Store, versions: int) -> Iterator[More]:
     """More versions of the same halves, one change each: real records in real chains."""
     database = store.database
     rows = database.all("SELECT id, service, name, seq, tip, head, identity FROM environments")
     number = database.one("SELECT max(number) FROM changes")[0]
     heads = {row[0]: store.version(Reference(row[2], row[1], Number(row[5]))) for row in rows}
-    database.execute("PRAGMA synchronous=OFF")
     for id, _, _, first, parent, head, identity in rows:
         seq, tip = first, parent
         version = heads[id]
-        changes, records = [], []
+        code, settings = version.code, version.settings
+        halves = (settings.digest, settings.since, settings.under, code.digest, code.since, code.under)
+        changes: list[tuple[object, ...]] = []
+        records: list[tuple[object, ...]] = []
         for step in range(head + 1, versions + 1):
             number += 1
             change = Change(kind="configure", actor="bench", id=commands.new_id(), at=version.at, changed=True)
             body = wire.canonical(change)
             name = digest.of("change", body)
             changes.append((number, change.id, "bench", version.at, "bench", name, body))
-            entry = _plain(version, step)
-            stored = wire.canonical(Record(change=name, parent=tip, entry=entry))
+            stored = wire.canonical(Record(change=name, parent=tip, entry=_plain(version, step)))
             seq, tip = seq + 1, digest.of("record", stored)
-            code, settings = version.code, version.settings
-            records.append(
-                (
-                    id,
-                    seq,
-                    number,
-                    step,
-                    tip,
-                    settings.digest,
-                    settings.since,
-                    settings.under,
-                    code.digest,
-                    code.since,
-                    code.under,
-                    stored,
-                )
-            )
-        with database.writing():
-            database.many("INSERT INTO changes VALUES (?,?,?,?,?,?,?)", changes)
-            database.many(
-                "INSERT INTO records (environment, seq, change, number, digest, settings, settings_since, "
-                "settings_under, code, code_since, code_under, body) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                records,
-            )
-            last = f'"last":{max(head, versions)}'
-            database.execute(
-                "UPDATE environments SET seq = ?, tip = ?, head = ?, changed = ?, identity = ? WHERE id = ?",
-                (seq, tip, max(head, versions), number, identity.replace(f'"last":{head}'.encode(), last.encode()), id),
-            )
-    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    if store.verify().problems:
-        raise AssertionError("the benchmark's store is not one that svcctl would have written")
+            records.append((id, seq, number, step, tip, *halves, stored))
+        last = f'"last":{max(head, versions)}'
+        body = identity.replace(f'"last":{head}'.encode(), last.encode())
+        yield More(changes, records, (seq, tip, max(head, versions), number, body, id))
 
 
 def _plain(version: object, number: int) -> object:
