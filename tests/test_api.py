@@ -125,12 +125,13 @@ def test_guessing_is_limited_and_whoever_was_right_goes_on(acme: Team) -> None:
 
 ALLOWED = {
     "viewer": {"whoami", "openapi"},
-    "runtime": {"whoami", "openapi", "changes", "follow", "reveal", "manifest", "blob"}
+    "runtime": {"whoami", "openapi", "changes", "follow", "reveal", "manifest", "blob", "several"}
     | {"kv_get", "kv_put", "kv_delete", "kv_list", "kv_copy"},
 }
 _MOVES = {"standing", "segment", "append", "valueless", "seal_all", "take_secrets", "kv_namespaces"}
 _GOVERNING = {"tokens", "refusals"} | _MOVES
 _READS = {route.operation for route in ROUTES if route.method == "GET"} - _GOVERNING - {"kv_get", "kv_list"}
+_READS.add("several")
 _WRITES = {"apply", "plan", "seal", "missing", "blobs", "artifact"} | {
     "kv_get",
     "kv_put",

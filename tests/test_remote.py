@@ -627,6 +627,33 @@ def test_reads_that_are_cut_are_read_again(acme: Team, admin: SecretValue, trick
     assert page == acme.store.history("acme", filter=Filter(), limit=10)
 
 
+def test_an_artifact_of_many_files_comes_in_few_answers(acme: Team, admin: SecretValue):
+    texts = {f"d/{n}.txt": str(n) for n in range(3000)} | {f"e/{n}/__init__.py": "" for n in range(50)}
+    made = Bundle({"worker.py": "w"} | texts | {"big": "x" * 2_000_000})
+    acme.store.upload(made)
+    with closing(Remote(acme.api.url, admin)) as backend:
+        manifest = backend.manifest(made.digest)
+        opened = backend.opening(manifest)
+        for file in manifest.files:
+            with closing(opened(file.blob)) as stream:
+                assert stream.read() == made.open(file.blob).read()
+    asked = [line["path"] for line in acme.api.log]
+    assert asked.count("/v1/blobs/several") == 2
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("new", [b"a1!", b"a", b""])
+def test_small_blobs_that_come_together_are_held_to_their_names(liar: tuple[Scene, Liar], new: bytes):
+    scene, transport = liar
+    scene.deploy(shop="a1", auth="b1")
+    code = scene.version("shop/staging").code
+    assert code
+    manifest = scene.backend.manifest(code.digest)
+    transport.lie = lambda _, content: content.replace(b"a1", new)
+    with pytest.raises((Damage, Unreachable)):
+        scene.backend.opening(manifest)(manifest.files[0].blob)
+
+
 # ---- KV
 
 

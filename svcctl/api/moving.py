@@ -1,5 +1,6 @@
 """Routes of moves between backends (`backend.moving`): for an admin of everything, for history holds everything."""
 
+import re
 from typing import Annotated
 
 from msgspec import Meta
@@ -8,10 +9,12 @@ from svcctl.api.guarded import Guarded
 from svcctl.api.route import KB, MB, Route
 from svcctl.backend.messages import Count, ToSealAll, ToTake
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
+from svcctl.errors import UsageError
 from svcctl.model import Model
 from svcctl.sealing import MasterKey, SecretValue
 
 SEGMENT = 256 * MB
+_HEAD = re.compile(r"[0-9]{1,18}:[0-9a-f]{64}")
 Number = Annotated[int, Meta(ge=0, le=1 << 60)]
 
 
@@ -33,6 +36,9 @@ def segment(backend: Guarded, asked: Stretch) -> Segment:
 
 
 def append(backend: Guarded, body: Segment) -> Standing:
+    for head in (body.after, body.head):
+        if not _HEAD.fullmatch(head):
+            raise UsageError("a head is N:DIGEST")
     return backend.whole().append(body)
 
 

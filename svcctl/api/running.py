@@ -1,19 +1,23 @@
 """Routes of data planes on other machines: what changed, code, secrets, KV."""
 
+from contextlib import closing, suppress
 from typing import Annotated
 
 from msgspec import Meta
 
+from svcctl import digest
 from svcctl.api.guarded import Guarded
 from svcctl.api.reading import OneDigest, Text
-from svcctl.api.route import KB, MB, Route
+from svcctl.api.route import KB, MB, Raw, Route
 from svcctl.backend.base import Followed, Stream
-from svcctl.backend.messages import BLOB, KVCopied, KVCopy, KVEntry, KVGot, KVKey, KVPage, ToReveal
+from svcctl.backend.messages import BLOB, FRAMES, KVCopied, KVCopy, KVEntry, KVGot, KVKey, KVPage, ToReveal, frame_head
 from svcctl.digest import Digest
-from svcctl.errors import TooLarge, UsageError
+from svcctl.errors import Damage, NotFound, TooLarge, UsageError
 from svcctl.keyvalues import Entry, KVError, Larger, check_key, check_prefix, check_value_size
 from svcctl.model import Model
 
+TOGETHER = 4 * MB
+"""Bytes of blobs in one answer, about."""
 KV_BODY = 36 * MB
 """The largest value, in base64, and what stands around it."""
 
@@ -50,6 +54,20 @@ def reveal(backend: Guarded, body: ToReveal) -> dict[str, bytes]:
 
 def blob(backend: Guarded, asked: OneDigest) -> Stream:
     return backend.open_blob(Digest(asked.digest))
+
+
+def several(backend: Guarded, body: tuple[Digest, ...]) -> Raw:
+    """As many as go together. What is large, missing or damaged is left out: asked for alone, it gets an answer."""
+    content = bytearray()
+    for each in body:
+        if len(content) > TOGETHER:
+            break
+        with suppress(NotFound, Damage):
+            if (size := backend.blob_size(each)) <= TOGETHER:
+                with closing(backend.open_blob(each)) as stream:
+                    content += frame_head(each, size) + stream.read()
+    found = bytes(content)
+    return Raw(found, FRAMES, digest.of_blob(found))
 
 
 def kv_get(backend: Guarded, asked: OneKey) -> KVGot:
@@ -113,6 +131,9 @@ ROUTES = (
     ),
     Route("POST", "/v1/reveal", "The values behind a head's fingerprints, in base64", reveal, 256 * KB, power="reveal"),
     Route("GET", "/v1/blobs/{digest}", "A blob, or ranges of it", blob, answers=BLOB, power="fetch", kind="blob"),
+    Route(
+        "POST", "/v1/blobs/several", "Small blobs, as many as go together", several, MB, answers=FRAMES, power="fetch"
+    ),
     Route("GET", "/v1/kv/{namespace}/entry", "One entry of a KV namespace", kv_get, power="keyvalues"),
     Route("PUT", "/v1/kv/{namespace}/entries", "Write entries, all or none", kv_put, KV_BODY, power="keyvalues"),
     Route("DELETE", "/v1/kv/{namespace}/entry", "Delete an entry", kv_delete, power="keyvalues"),

@@ -5,7 +5,7 @@ is in the state before a mutation or the state after it, and the next call works
 second sees what the first did: a delta applies to it, a command that carries heads (`expect`) is refused with Conflict.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
@@ -179,6 +179,9 @@ class Backend(Protocol):
 
     def open_blob(self, blob: Digest) -> Stream:
         """Raises Damage before a single byte that does not match the name is handed on."""
+
+    def opening(self, manifest: Manifest) -> Callable[[Digest], Stream]:
+        """`open_blob` for all files of an artifact, best asked in their order: what is far away comes many at once."""
 
     # ---- running
 

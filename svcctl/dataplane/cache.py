@@ -74,7 +74,7 @@ class Cache:
         manifest = backend.manifest(code)
         making = Path(tempfile.mkdtemp(prefix=".making-", dir=self._artifacts))
         try:
-            unpack(manifest, backend.open_blob, making / "files")
+            unpack(manifest, backend.opening(manifest), making / "files")
             for file in manifest.files:
                 (making / "files" / file.path).chmod(0o555 if file.executable else 0o444)
             (making / "manifest.json").write_bytes(wire.canonical(manifest))

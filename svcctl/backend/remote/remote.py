@@ -7,7 +7,7 @@ changes against their names, the feed of changes against what it said before. An
 
 import base64
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -179,6 +179,9 @@ class Remote:
     def open_blob(self, blob: Digest) -> Stream:
         """It is all here before any of it is handed on: in memory, or in a temporary file where it is large."""
         return receiving.blob(self._session, blob)
+
+    def opening(self, manifest: Manifest) -> Callable[[Digest], Stream]:
+        return receiving.Ahead(self._session, manifest)
 
     def _read(self, kind: type[T], path: str, **query: Any) -> T:
         return self._session.ask(kind, "GET", path, query=query)

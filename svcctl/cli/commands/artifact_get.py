@@ -31,7 +31,7 @@ def artifact_get(
 
     place = context.path(folder)
     manifest = context.backend.manifest(found.code.digest)
-    unpack(manifest, context.backend.open_blob, place, context.progress)
+    unpack(manifest, context.backend.opening(manifest), place, context.progress)
     answer = {"ref": found.ref, "digest": found.code.digest, "folder": str(place), "files": manifest.files}
     context.show(answer, _done(found, manifest, place))
 
