@@ -242,8 +242,7 @@ class Store:
     def token(self, hash: Digest) -> Token | None:
         from svcctl.backend.store import access
 
-        with self.database.reading():
-            return access.by_hash(self.database, hash)
+        return access.by_hash(self.database, hash)  # one statement, and every request begins with it: no transaction
 
     def used(self, token: str) -> None:
         from svcctl.backend.store import access
