@@ -150,6 +150,7 @@ def test_every_command_that_can_speak_of_settings_was_asked() -> None:
     silent = {
         "init", "vars unset", "vars import", "env create", "env protect", "env prune", "service delete",
         "routes remove", "artifact get", "completion",
+        "backend add", "backend use", "backend list", "login", "logout", "whoami",
         "api", "token create", "token list", "token revoke",
         "call", "serve", "dev", "logs",  # what handlers do with secrets is for test_serve_faults
         "kv key get", "kv key put", "kv key list", "kv key delete", "kv import", "kv export",

@@ -76,7 +76,7 @@ def choice(beside: Path) -> str | None:
     """A URL, LOCAL, or None where nothing was chosen. `beside` is the folder of services.toml."""
     try:
         return (beside / ".svcctl" / CHOICE).read_text().strip() or None
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # of the last, the store says more
         return None
 
 

@@ -91,6 +91,7 @@ class Watch:
         with RustNotify(sorted(folders), False, self._polling, _POLL, False, True) as notify:
             self._tell(self._missed(folders))
             while not self._ending.is_set():
+                looked = time.time()
                 found = notify.watch(_DEBOUNCE, _STEP, _LOOK, self._ending)
                 if isinstance(found, str):
                     _warm_up()
@@ -98,7 +99,7 @@ class Watch:
                 paths = frozenset(path for _, path in found)
                 self._tell(paths)
                 if any(path in folders or _is_new_folder(path) for path in paths):
-                    self._since = time.time()
+                    self._since = looked  # what was put into a new folder came before the news of it
                     return
 
     def _tell(self, paths: Iterable[str]) -> None:

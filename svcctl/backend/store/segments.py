@@ -260,7 +260,10 @@ class _Arrival:
     # ---- where it goes
 
     def _bounds(self) -> tuple[int, int]:
-        start, end = (int(head.partition(":")[0]) for head in (self._segment.after, self._segment.head))
+        try:
+            start, end = (int(head.partition(":")[0]) for head in (self._segment.after, self._segment.head))
+        except ValueError:
+            raise _lie("a head", "is not a number, a colon and a digest") from None
         if end - start != len(self._segment.changes) or start < 0:
             raise _lie(f"c{end}", "does not hold as many changes as it says")
         return start, end
