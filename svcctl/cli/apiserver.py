@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +76,8 @@ def _new_file(path: Path) -> int:
 class Server(uvicorn.Server):
     """SIGTERM and Ctrl-C let what runs end; who waits for a change is answered at once. A second one ends it now."""
 
-    def __init__(self, api: Api, *, proxies: Sequence[str], drain: float) -> None:
+    def __init__(self, api: Api, announce: Callable[[], None], *, proxies: Sequence[str], drain: float) -> None:
+        """`announce` is called once requests are answered, and signals end it in good order."""
         super().__init__(
             uvicorn.Config(
                 api,
@@ -94,6 +95,7 @@ class Server(uvicorn.Server):
             )
         )
         self._api = api
+        self._announce = announce
 
     def answer(self, sock: socket.socket) -> None:
         with asyncio.Runner(loop_factory=self.config.get_loop_factory()) as runner:
@@ -113,6 +115,11 @@ class Server(uvicorn.Server):
     def _told(self, _signal: int, _frame: FrameType | None) -> None:
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._api.stop()

@@ -57,14 +57,15 @@ def api(
     sock = running.listener(context, host, port)
     sock.listen(_BACKLOG)  # who reads the announcement may connect at once
     apiserver.first_token(context, token_file and context.path(token_file))
-    server = apiserver.Server(
-        apiserver.application(context, host, allow_host or (), threads), proxies=trusted_proxy or (), drain=drain
-    )
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{sock.getsockname()[1]}"
-    context.show(Answering(url=url), _blocks(url, host))
-    sys.stdout.flush()
-    server.answer(sock)
+
+    def announce() -> None:
+        context.show(Answering(url=url), _blocks(url, host))
+        sys.stdout.flush()
+
+    api = apiserver.application(context, host, allow_host or (), threads)
+    apiserver.Server(api, announce, proxies=trusted_proxy or (), drain=drain).answer(sock)
 
 
 def _blocks(url: str, host: str) -> Iterator[Block]:
