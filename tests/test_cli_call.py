@@ -69,7 +69,7 @@ def test_every_version_ever_made_answers_as_when_it_was_made(site: Site):
     site.write("v0")
     site.done("deploy", "-s", "auth")
     made = {}
-    for number in range(1, 9):
+    for number in range(1, 5):
         if number % 2:
             site.code("shop", ECHO.replace("yes", f"yes {number}"))
             site.done("deploy", "-s", "shop")
