@@ -1,5 +1,6 @@
 """The API over real HTTP: who is let in, what is refused before it is read, what each route answers."""
 
+import asyncio
 import hashlib
 import json
 import re
@@ -20,10 +21,13 @@ from svcctl import ages, commands, digest, tokens, wire
 from svcctl.api import ROUTES
 from svcctl.api.callers import FAILURES
 from svcctl.api.route import Route
+from svcctl.api.watching import Watch
 from svcctl.backend.base import Followed, History
 from svcctl.backend.messages import FRAMES, MANIFEST, frame_head
+from svcctl.backend.store import Store
 from svcctl.model import Change, Code, Environment, Grant, Requires
 
+PATIENCE = 20
 WANTED = {
     "service": "shop", "name": "staging", "id": "0" * 20, "digest": "0" * 64, "namespace": "0.0.x",
 }  # fmt: skip
@@ -303,6 +307,23 @@ def test_the_long_poll_answers_with_the_next_change(released: Team) -> None:
         ]
         released.scene.vars("staging", shop={"A": "1"})
         assert {each.result().json()["number"] for each in waiting} == {newest + 1}
+
+
+def test_who_waits_is_told_of_what_another_request_saw_first(released: Team) -> None:
+    async def waited() -> int:
+        watch = Watch(lambda: Store.open(released.folder))
+        newest = released.store.wait(0, 0)
+        first = asyncio.create_task(watch.after(newest, newest, PATIENCE))
+        await asyncio.sleep(0)
+        released.scene.vars("staging", shop={"A": "1"})  # the loop stands still until the second one has come
+        assert await watch.after(newest, newest + 1, 0) == newest + 1
+        async with asyncio.timeout(PATIENCE / 2):
+            found = await first
+        watch.stop()
+        await asyncio.to_thread(watch.close)
+        return found - newest
+
+    assert asyncio.run(waited()) == 1
 
 
 # ---- reads

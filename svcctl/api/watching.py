@@ -24,7 +24,9 @@ class Watch:
     async def after(self, number: int, known: int, seconds: float) -> int:
         """The newest change's number, as soon as it is above `number` or after so many `seconds`; `known` is what the
         caller just read."""
-        self._newest = max(self._newest, known)
+        if known > self._newest:  # seen here first, so that the look finds nothing new: who waits is told now
+            self._newest = known
+            self._wake()
         if self._newest > number or seconds <= 0:
             return self._newest
         self._waiting += 1
