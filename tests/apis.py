@@ -38,7 +38,7 @@ class Served:
     def __init__(self, connect: Callable[[], Authority], threads: int = 8) -> None:
         self.lines: list[str] = []
         api = Api(connect, log=self.lines.append, now=lambda: ages.timestamp(Clock()()), threads=threads)
-        self._server = _InThread(api, proxies=(), drain=5)
+        self._server = _InThread(api, lambda: None, proxies=(), drain=5)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
