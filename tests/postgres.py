@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from functools import cached_property
 from pathlib import Path
 
@@ -108,10 +109,13 @@ class Server:
 
     def kill(self) -> None:
         """`kill -9` of the postmaster and all its children; what they had not written is gone."""
-        children = (Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")).read_text().split()
+        self._process.send_signal(signal.SIGSTOP)  # no child is born meanwhile
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in (self._process.pid, *map(int, children)):
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
+        while any(map(_lives, children)):  # the next server would refuse their memory
+            time.sleep(0.001)
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)
@@ -129,9 +133,7 @@ class Server:
     @cached_property
     def _template(self) -> str:
         self.execute("CREATE DATABASE stored")
-        store = Store.open(self.url("stored"))
-        store.keyvalues.namespaces()
-        store.close()
+        Store.open(self.url("stored")).close()
         return "stored"
 
     def execute(self, sql: str, database: str = "postgres") -> None:
@@ -206,6 +208,13 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _free_port() -> int:

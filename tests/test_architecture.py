@@ -30,7 +30,7 @@ HOMES = {
     "pathspec": ("bundle",),
     "uv": ("bundle",),
     "sqlite3": ("backend/store/connection.py",),
-    "psycopg": ("backend/store/postgres.py",),
+    "psycopg": ("backend/store/postgres",),
     "litestar": ("api",),
     "httpx": ("runtime/workers/outbound.py", "backend/remote"),
     "keyring": ("credentials.py",),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from svcctl import faults
-from svcctl.backend.store import lock
+from svcctl.backend.store import lock, migrations
 from svcctl.backend.store.connection import SQLite
 from svcctl.backend.store.database import Database
 from svcctl.backend.store.lock import WriteLock
@@ -32,6 +32,9 @@ class Ground(Protocol):
     def key_file(self) -> Path | None:
         """None where the key to secrets can only be in the environment."""
 
+    def migrate(self) -> None:
+        """Brings the schema up."""
+
     def has_entries(self) -> bool:
         """Whether anything was ever put into KV."""
 
@@ -49,6 +52,9 @@ class FolderGround:
         self.database = SQLite(folder / "ledger.db", WriteLock(folder / "lock", self._patience))
         self.shelf = Folder(folder / "packs", self.database)
         self.key_file: Path | None = folder / KEY_FILE
+
+    def migrate(self) -> None:
+        migrations.migrate(self.database)
 
     def has_entries(self) -> bool:
         from svcctl.backend.store import kv
@@ -76,8 +82,15 @@ class ServerGround:
         self.database = Postgres(url, patience=lock.patience(environ))
         self.shelf = Chunks(self.database)
 
+    def migrate(self) -> None:
+        """All of it: who uses the store later may not be allowed to make tables."""
+        from svcctl.backend.store import kv
+
+        migrations.migrate(self.database)
+        migrations.migrate(self.database, "kv", kv.MIGRATIONS)
+
     def has_entries(self) -> bool:
-        return self.database.schema("kv") > 0
+        return self.database.one("SELECT 1 FROM namespaces LIMIT 1") is not None
 
     def keyvalues(self, clock: Callable[[], float]) -> "KeyValueStore":
         from svcctl.backend.store.kv import KeyValueStore

@@ -326,7 +326,6 @@ class _Server:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known = False
 
     def beside(self) -> "_Server":
         """Transactions here don't concern those there."""
@@ -336,31 +335,23 @@ class _Server:
         """The ledger's own are used."""
 
     def one(self, sql: str, parameters: Sequence[object]) -> Row | None:
-        return self._ready().one(sql, parameters)
+        return self._database.one(sql, parameters)
 
     def all(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        return self._ready().all(sql, parameters)
+        return self._database.all(sql, parameters)
 
     @contextmanager
     def reading(self) -> Iterator[Database]:
-        database = self._ready()
-        with database.reading():
-            yield database
+        with self._database.reading():
+            yield self._database
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
-        database = self._ready()
-        with database.writing():
-            yield database
+        with self._database.writing():
+            yield self._database
 
     def shrink(self, pages: int) -> bool:  # noqa: ARG002 - the server's own business
         return False
-
-    def _ready(self) -> Database:
-        if not self._known and not self._database.in_transaction:
-            migrations.migrate(self._database, "kv", MIGRATIONS)
-            self._known = True
-        return self._database
 
 
 def _opened(folder: Path, patience: float) -> SQLite:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from svcctl import ages, faults, rules
 from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
-from svcctl.backend.store import grounds, migrations, racing
+from svcctl.backend.store import grounds, racing
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.grounds import FolderGround, Ground
 from svcctl.backend.store.ledger import Ledger
@@ -75,7 +75,7 @@ class Store:
         self._environ = environ
         self.database = ground.database
         try:
-            migrations.migrate(self.database)
+            ground.migrate()
         except BaseException:
             self.database.close()
             raise
