@@ -1,5 +1,5 @@
 """A store on PostgreSQL: many writers side by side, a server that is killed, roles that can't rewrite history, damage
-in tables. What every backend promises is in test_rules_conformance.py and beside it; this is what only PostgreSQL does."""
+in tables. What every backend promises is in test_rules_conformance.py and beside it."""
 
 import threading
 from collections.abc import Callable, Iterator
