@@ -7,9 +7,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from processes import Acme
 
 from svcctl.backend.store.kv import KeyValueStore
 from svcctl.backend.store.lock import WriteLock
+from svcctl.backend.store.postgres import Postgres
 from svcctl.errors import Damage, Refused, Unreachable
 from svcctl.keyvalues import Entry, Key, KVError, Larger, Page
 
@@ -39,18 +41,28 @@ def clock() -> Hands:
     return Hands()
 
 
+@pytest.fixture(params=["folder", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """A folder, or the URL of a database."""
+    return tmp_path if request.param == "folder" else str(request.getfixturevalue("database"))
+
+
+in_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
+"""What files, locks and processes of this machine do; of PostgreSQL, test_postgres.py says more."""
+
+
 @pytest.fixture
-def open_store(tmp_path: Path, clock: Hands) -> Iterator[Callable[[], KeyValueStore]]:
+def open_store(place: Path | str, clock: Hands) -> Iterator[Callable[[], KeyValueStore]]:
     """Each time as another process would."""
-    opened: list[KeyValueStore] = []
+    with ExitStack() as opened:
 
-    def open_again() -> KeyValueStore:
-        opened.append(KeyValueStore(tmp_path, clock=clock))
-        return opened[-1]
+        def open_again() -> KeyValueStore:
+            if isinstance(place, Path):
+                return opened.enter_context(closing(KeyValueStore(place, clock=clock)))
+            server = opened.enter_context(closing(Postgres(place, patience=5)))
+            return KeyValueStore(server, clock=clock)
 
-    yield open_again
-    for each in opened:
-        each.close()
+        yield open_again
 
 
 @pytest.fixture
@@ -62,9 +74,12 @@ def names(page: Page) -> list[str]:
     return [key.name for key in page.keys]
 
 
-def rows(folder: Path) -> int:
+def rows(place: Path | str) -> int:
     """Entries on disk, also those that nobody sees."""
-    with closing(sqlite3.connect(folder / "kv.db")) as database:
+    if isinstance(place, str):
+        with psycopg.connect(place) as connection:
+            return connection.execute("SELECT count(*) FROM entries").fetchall()[0][0]
+    with closing(sqlite3.connect(place / "kv.db")) as database:
         ((count,),) = database.execute("SELECT count(*) FROM entries")
     return int(count)
 
@@ -122,6 +137,7 @@ def test_several_are_put_together_or_not_at_all(store: KeyValueStore):
     assert store.get("n", "l", NOW) == Entry(b"2", "3", NOW + 60)
 
 
+@in_a_folder
 def test_the_file_is_its_owners_alone(store: KeyValueStore, tmp_path: Path):
     before = os.umask(0)
     try:
@@ -208,19 +224,20 @@ def test_t24_a_clock_that_steps_back_finds_what_it_should(store: KeyValueStore, 
     assert store.get("n", "k", clock.now) is not None
 
 
-def test_writers_remove_what_ended_an_hour_ago_a_few_at_a_time(store: KeyValueStore, clock: Hands, tmp_path: Path):
+def test_writers_remove_what_ended_an_hour_ago_a_few_at_a_time(store: KeyValueStore, clock: Hands, place: Path | str):
     store.put_all("n", [(f"k{number}", Entry(b"", None, NOW + 60)) for number in range(20)])
     clock.now = NOW + 61 + HOUR
     left = []
     for _ in range(4):
         store.put("m", "k", b"", None, None)
-        left.append(rows(tmp_path) - 1)
+        left.append(rows(place) - 1)
     assert left == [12, 4, 0, 0]
 
 
 # ---- namespaces
 
 
+@in_a_folder
 def test_a_dropped_namespace_is_empty_and_its_bytes_are_given_back(store: KeyValueStore, tmp_path: Path):
     store.put_all("n", [(f"k{number}", Entry(bytes(10_000))) for number in range(1000)])
     store.put("m", "k", b"kept", None, None)
@@ -253,12 +270,12 @@ def test_a_copy_is_made_once(store: KeyValueStore):
     assert store.copy("never there", "d") is None
 
 
-def test_what_the_target_wrote_itself_stays(store: KeyValueStore, tmp_path: Path):
+def test_what_the_target_wrote_itself_stays(store: KeyValueStore, place: Path | str):
     store.put_all("n", [("a", Entry(b"theirs")), ("b", Entry(b"theirs"))])
     store.put("c", "a", b"its own", None, None)
     assert store.copy("n", "c") == 2
     assert [store.get("c", key, NOW) for key in "ab"] == [Entry(b"its own"), Entry(b"theirs")]
-    assert rows(tmp_path) == 4
+    assert rows(place) == 4
 
 
 def test_writers_go_on_while_a_copy_is_made(store: KeyValueStore, open_store: Callable[[], KeyValueStore]):
@@ -297,6 +314,7 @@ def writer(folder: Path, name: str, count: int, **environ: str) -> subprocess.Po
 
 
 @pytest.mark.xdist_group("both cores")
+@in_a_folder
 def test_sixteen_processes_lose_no_write(store: KeyValueStore, tmp_path: Path):
     writers = [writer(tmp_path, f"w{number}", 25) for number in range(16)]
     for each in writers:
@@ -309,6 +327,7 @@ def test_sixteen_processes_lose_no_write(store: KeyValueStore, tmp_path: Path):
     assert shared.value == shared.value[: len(shared.value) // 1000] * 1000
 
 
+@in_a_folder
 def test_what_was_told_before_a_kill_is_there(store: KeyValueStore, tmp_path: Path):
     for round in range(4):
         process = writer(tmp_path, f"r{round}", 1_000_000)
@@ -325,6 +344,7 @@ def test_what_was_told_before_a_kill_is_there(store: KeyValueStore, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("point", "written"), [("kv.before-commit", False), ("kv.committed", True)])
+@in_a_folder
 def test_a_put_killed_anywhere_was_done_or_not(point: str, written: bool, store: KeyValueStore, tmp_path: Path):
     store.put("n", "w-0", b"before", None, None)
     process = writer(tmp_path, "w", 1, SVCCTL_FAULT=point)
@@ -363,6 +383,7 @@ def killed(folder: Path, work: str, point: str) -> None:
     ("point", "whole"),
     [("kv.copying", False), ("kv.copying:2", False), ("kv.before-commit", False), ("kv.committed", True)],
 )
+@in_a_folder
 def test_a_copy_killed_anywhere_shows_nothing_or_all(point: str, whole: bool, store: KeyValueStore, tmp_path: Path):
     store.put_all("n", [(f"k{number:04}", Entry(b"")) for number in range(1200)])
     store.put("c", "own", b"", None, None)
@@ -375,6 +396,7 @@ def test_a_copy_killed_anywhere_shows_nothing_or_all(point: str, whole: bool, st
     assert rows(tmp_path) == 2401
 
 
+@in_a_folder
 def test_of_two_copies_into_one_namespace_the_later_one_counts(store: KeyValueStore, tmp_path: Path):
     store.put("n", "k", b"v", None, None)
     process = long_work(tmp_path, "copy", "kv.copying:1:STOP")
@@ -386,6 +408,7 @@ def test_of_two_copies_into_one_namespace_the_later_one_counts(store: KeyValueSt
     assert store.get("c", "k", NOW) == Entry(b"v")
 
 
+@in_a_folder
 def test_a_drop_killed_in_between_is_finished_by_the_next(store: KeyValueStore, tmp_path: Path):
     store.put_all("n", [(f"k{number}", Entry(b"")) for number in range(700)])
     killed(tmp_path, "drop", "kv.dropped")
@@ -395,6 +418,7 @@ def test_a_drop_killed_in_between_is_finished_by_the_next(store: KeyValueStore, 
     assert rows(tmp_path) == 0
 
 
+@in_a_folder
 def test_a_copy_that_was_given_up_is_removed_a_day_later(store: KeyValueStore, clock: Hands, tmp_path: Path):
     store.put("n", "k", b"", None, None)
     killed(tmp_path, "copy", "kv.copying")
@@ -429,6 +453,7 @@ def test_a_folder_that_is_not_there_is_said_at_once(tmp_path: Path):
         store.get("n", "k", NOW)
 
 
+@in_a_folder
 def test_a_lock_that_is_held_is_said_with_its_holder(store: KeyValueStore, tmp_path: Path):
     store.put("n", "k", b"v", None, None)
     with WriteLock(tmp_path / "kv.lock").held(), closing(KeyValueStore(tmp_path, patience=0.05)) as other:
@@ -438,6 +463,7 @@ def test_a_lock_that_is_held_is_said_with_its_holder(store: KeyValueStore, tmp_p
     assert store.get("n", "k", NOW) == Entry(b"v")
 
 
+@in_a_folder
 def test_damage_is_called_damage(store: KeyValueStore, tmp_path: Path):
     store.put("n", "k", b"v", None, None)
     store.close()
@@ -448,6 +474,7 @@ def test_damage_is_called_damage(store: KeyValueStore, tmp_path: Path):
         store.get("n", "k", NOW)
 
 
+@in_a_folder
 def test_a_database_from_the_future_is_refused(store: KeyValueStore, tmp_path: Path):
     store.put("n", "k", b"v", None, None)
     store.close()

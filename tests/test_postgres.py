@@ -10,9 +10,12 @@ from functools import partial
 import psycopg
 import pytest
 from conftest import KEY
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from postgres import Server, stored
 from scene import Bundle, Clock, People, Scene, bundle
 from test_damage import TAMPERED, live_long
+from test_properties import Pair, Step, step
 
 from svcctl import commands, digest
 from svcctl.backend.store import Store
@@ -166,6 +169,19 @@ def test_t13_a_holder_that_hangs_is_named_to_those_who_waited_too_long(shop: Sce
         assert hasty.environment("shop", "production").head == 2, "readers never wait"
         holder.rollback()
         assert hasty.apply(variable(shop, "production", "A")).number == 5
+
+
+@settings(max_examples=8, phases=[Phase.generate])
+@given(st.lists(step, min_size=12, max_size=30))
+def test_t10_the_store_and_the_model_agree(server: Server, steps: list[Step]):
+    server.clear()
+    clock, people = Clock(), People()
+    with closing(Store.open(server.cleared, actor=people, clock=clock, environ=ENVIRON)) as store:
+        pair = Pair(store, clock, people)
+        for kind, fields in steps:
+            pair.run(kind, fields)
+        pair.compare_everything()
+        assert store.verify().problems == ()
 
 
 # ---- two at once, of whom one must see the other
@@ -536,12 +552,6 @@ def test_secrets_need_their_key_in_the_environment(store: Store, database: str):
 def alter(url: str, sql: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(sql)  # type: ignore[call-overload]
-
-
-def of_blob(text: bytes, change: str) -> str:
-    """To the row that holds a blob: it is of a pack of its own artifact."""
-    name = digest.of_blob(text)
-    return change.format(f"pack = (SELECT pack FROM blobs WHERE digest = '{name}')")
 
 
 DAMAGES = {
