@@ -90,6 +90,25 @@ def test_new_folders_are_watched_too(told: Told):
     told.until("shop/new/newer/second.py")
 
 
+def test_a_folder_that_comes_while_the_watch_is_set_up_is_seen(tmp_path: Path):
+    class Interrupted(Watch):
+        """A folder is made when the others are listed and not watched yet."""
+
+        def _everything(self) -> Iterator[str]:
+            yield from super()._everything()
+            if not (tmp_path / "shop/new").exists():
+                (tmp_path / "shop/new").mkdir()
+                (tmp_path / "shop/new/tea.py").write_text("x")
+
+    (tmp_path / "shop").mkdir()
+    heard: queue.Queue[frozenset[str]] = queue.Queue()
+    watch = Interrupted([str(tmp_path / "shop")], [], heard.put, pytest.fail, since=time.time())
+    watch.start()
+
+    assert heard.get(timeout=PATIENCE) == {str(tmp_path / "shop/new/tea.py")}
+    watch.close()
+
+
 def test_what_was_saved_before_it_was_watched_is_told(tmp_path: Path):
     (tmp_path / "shop").mkdir()
     (tmp_path / "common").mkdir()

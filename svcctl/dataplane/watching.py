@@ -89,6 +89,8 @@ class Watch:
         from watchfiles._rust_notify import RustNotify
 
         with RustNotify(sorted(folders), False, self._polling, _POLL, False, True) as notify:
+            if frozenset(self._everything()) != folders:
+                return  # a folder came after they were listed and before they were watched: nobody told of it
             self._tell(self._missed(folders))
             while not self._ending.is_set():
                 looked = time.time()
