@@ -10,7 +10,7 @@ import postgres
 import pytest
 import remotely
 from hypothesis import settings
-from postgres import Server
+from postgres import KEY, Server
 from scene import Clock, People, Scene
 
 from svcctl.backend.base import Backend
@@ -19,9 +19,6 @@ from svcctl.backend.store import Store
 
 settings.register_profile("svcctl", derandomize=True, database=None, deadline=None)
 settings.load_profile("svcctl")
-
-KEY = "c3ZjY3RsJ3MgdGVzdHMga25vdyB0aGlzIG9uZSBrZXk="
-"""To secrets of a store that has no folder to keep one in."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -24,6 +24,9 @@ import psycopg
 
 from svcctl.backend.store import Store
 
+KEY = "c3ZjY3RsJ3MgdGVzdHMga25vdyB0aGlzIG9uZSBrZXk="
+"""To secrets of a store that has no folder to keep one in."""
+
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",

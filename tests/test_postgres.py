@@ -9,10 +9,9 @@ from functools import partial
 
 import psycopg
 import pytest
-from conftest import KEY
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from postgres import Server, stored
+from postgres import KEY, Server, stored
 from scene import Bundle, Clock, People, Scene, bundle
 from test_damage import TAMPERED, live_long
 from test_properties import Pair, Step, step
