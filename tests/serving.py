@@ -188,6 +188,10 @@ class Server:
             assert time.monotonic() < until, f"{host}{path} never became {text!r}; last: {answer}\n{self.log}"
         return answer
 
+    def takes_in(self, host: str) -> Answer:
+        """Asks until what was just deployed for this host is live; how it answers then."""
+        return until(lambda: answer if (answer := self.get(host)).status not in (404, 503) else None)
+
     def says(self, text: str, times: int = 1) -> str:
         """Waits for this on standard error; the line."""
 
@@ -275,7 +279,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def until(there: Callable[[], T]) -> T:
+def until(there: Callable[[], T | None]) -> T:
     """Waits for what no event tells; what it is."""
     deadline = time.monotonic() + PATIENCE
     while not (found := there()):

@@ -165,11 +165,12 @@ def test_t20_the_first_request_for_what_does_not_start_is_told_so(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def rogue(site: Site) -> str:
+def rogue(site: Site, server: Server) -> str:
     """A preview of code that does all that it should not."""
     site.code("shop", ROGUE)
     site.done("env", "create", "preview")
     site.done("deploy", "--env", "preview")
+    server.takes_in(PREVIEW)
     return PREVIEW
 
 
@@ -233,7 +234,7 @@ def test_threads_that_hang_cost_the_worker_its_place(site: Site, server: Server)
     site.done("env", "create", "hanging")
     site.done("deploy", "--env", "hanging")
     host = "hanging--shop.localhost"
-    pid = server.get(host).text
+    pid = server.takes_in(host).text
     clients = [server.client() for _ in range(4)]
     for client in clients:
         client.thing.send(get(host, "/hang"))
@@ -250,7 +251,7 @@ def test_an_entrypoint_that_can_not_be_made_answers_500(site: Site, server: Serv
     site.code("shop", UNMADE)
     site.done("env", "create", "unmade")
     site.done("deploy", "--env", "unmade")
-    assert server.get("unmade--shop.localhost").status == 500
+    assert server.takes_in("unmade--shop.localhost").status == 500
     production_answers(server)
 
 
