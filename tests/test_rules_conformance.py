@@ -1,15 +1,16 @@
 """What every backend promises (svcctl/backend/base.py). A test here never knows which it got."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import product
 
 import pytest
 from msgspec.structs import replace
 from scene import ADA, SHOP_AND_AUTH, Bundle, Scene
 
 from svcctl import commands, reference
-from svcctl.backend.base import Backend, Filter
+from svcctl.backend.base import Backend, Filter, History
 from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Change, Code, EnvironmentId, Requires, Settings, Version
 
@@ -130,21 +131,25 @@ FILTERS = [
     Filter(actor="ADA", commit="b", since="2026-11-23T09:00:05.000Z"),
     Filter(actor="nobody"),
 ]
+REFERENCES = [None, "staging", "shop/staging"]
 
 
-@pytest.mark.parametrize("limit", [1, 3, 7, 1000])
-@pytest.mark.parametrize("filter", FILTERS, ids=str)
-@pytest.mark.parametrize("ref", [None, "staging", "shop/staging"])
-def test_pages_hold_every_version_once(long: Scene, ref: str | None, filter: Filter, limit: int) -> None:
-    where = reference.parse(ref) if ref else None
-    found, cursor = [], None
+def test_pages_hold_every_version_once(long: Scene) -> None:
+    for ref, filter in product(REFERENCES, FILTERS):
+        wanted = [version.ref for version in expected(long, ref, filter)]
+        for limit in (1, 3, 7, 1000):
+            found = [version.ref for page in history(long, ref, filter, limit) for version in page.versions]
+            assert found == wanted, (ref, filter, limit)
+
+
+def history(scene: Scene, ref: str | None, filter: Filter, limit: int) -> Iterator[History]:
+    where, cursor = reference.parse(ref) if ref else None, None
     while True:
-        page = long.backend.history("acme", where, filter=filter, limit=limit, cursor=cursor)
-        found += page.versions
+        page = scene.backend.history("acme", where, filter=filter, limit=limit, cursor=cursor)
+        yield page
         cursor = page.next
         if cursor is None:
-            break
-    assert [version.ref for version in found] == [version.ref for version in expected(long, ref, filter)]
+            return
 
 
 def expected(scene: Scene, ref: str | None, filter: Filter) -> list[Version]:
@@ -166,45 +171,37 @@ def passes(version: Version, filter: Filter) -> bool:
     )
 
 
-@pytest.mark.parametrize("limit", [1, 4, 1000])
-@pytest.mark.parametrize("ref", [None, "staging", "shop/staging"])
-def test_pages_hold_every_event_once(long: Scene, ref: str | None, limit: int) -> None:
-    where = reference.parse(ref) if ref else None
-    events, cursor = [], None
-    while True:
-        page = long.backend.history("acme", where, filter=ALL, limit=limit, cursor=cursor)
-        events += [(event.ref, event.change, event.text) for event in page.events]
-        cursor = page.next
-        if cursor is None:
-            break
-    assert len(events) == len(set(events))
-    shown = {ref for ref, _, _ in events}
-    assert shown == {each.ref for each in long.backend.environments("acme") if ref in (None, each.name, each.ref)}
-    assert [change for _, change, _ in events] == sorted((change for _, change, _ in events), reverse=True)
-    tagged = [text for place, _, text in events if place == "shop/staging" and "tagged" in text]
-    assert tagged == [f"version {number + 1} tagged v{number}" for number in (15, 10, 5)]
+def test_pages_hold_every_event_once(long: Scene) -> None:
+    for ref, limit in product(REFERENCES, (1, 4, 1000)):
+        pages = history(long, ref, ALL, limit)
+        events = [(event.ref, event.change, event.text) for page in pages for event in page.events]
+        assert len(events) == len(set(events))
+        shown = {ref for ref, _, _ in events}
+        assert shown == {each.ref for each in long.backend.environments("acme") if ref in (None, each.name, each.ref)}
+        assert [change for _, change, _ in events] == sorted((change for _, change, _ in events), reverse=True)
+        tagged = [text for place, _, text in events if place == "shop/staging" and "tagged" in text]
+        assert tagged == [f"version {number + 1} tagged v{number}" for number in (15, 10, 5)], (ref, limit)
 
 
-@pytest.mark.parametrize("limit", [1, 6, 1000])
-@pytest.mark.parametrize("filter", FILTERS, ids=str)
-def test_pages_hold_every_change_once(long: Scene, filter: Filter, limit: int) -> None:
-    found, cursor = [], None
-    while True:
-        page = long.backend.changes("acme", filter=filter, limit=limit, cursor=cursor)
-        found += page.changes
-        cursor = page.next
-        if cursor is None:
-            break
+def test_pages_hold_every_change_once(long: Scene) -> None:
     every = long.backend.changes("acme", filter=ALL, limit=1000).changes
-    numbers = [
-        change.number
-        for change in every
-        if (change.at or "") >= (filter.since or "")
-        and (filter.actor or "").casefold() in change.actor.casefold()
-        and (filter.commit is None or any(passes(each, Filter(commit=filter.commit)) for each in change.versions))
-    ]
-    assert [change.number for change in found] == numbers
     assert len(every) == 27
+    for filter, limit in product(FILTERS, (1, 6, 1000)):
+        found, cursor = [], None
+        while True:
+            page = long.backend.changes("acme", filter=filter, limit=limit, cursor=cursor)
+            found += page.changes
+            cursor = page.next
+            if cursor is None:
+                break
+        numbers = [
+            change.number
+            for change in every
+            if (change.at or "") >= (filter.since or "")
+            and (filter.actor or "").casefold() in change.actor.casefold()
+            and (filter.commit is None or any(passes(each, Filter(commit=filter.commit)) for each in change.versions))
+        ]
+        assert [change.number for change in found] == numbers, (filter, limit)
 
 
 def test_a_cursor_that_is_none_is_a_usage_error(long: Scene) -> None:
