@@ -106,8 +106,11 @@ def test_a_clone_begins_empty(shop: Scene):
 @pytest.mark.parametrize("name", ["CARTS", "carts"])
 def test_a_clone_may_share_its_sources_namespace(name: str, shop: Scene):
     put(shop, "staging", "CARTS", "apples")
-    change = shop.clone("staging", "preview", share=(name,))
-    assert len(change.versions) == 2
+    asked = shop.ask(commands.Clone, source="staging", target="preview", share=(name,))
+    assert shop.backend.plan(asked).notes == (
+        "shop/preview: shares CARTS with shop/staging: what either writes, both read",
+    )
+    assert len(shop.backend.apply(asked).versions) == 2
     assert got(shop, "preview", "CARTS") == "apples"
     shared = shop.settings("shop/preview").cli.bindings
     assert shared == {"CARTS": Binding(kv="carts", environment="staging")}

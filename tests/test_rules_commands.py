@@ -49,6 +49,21 @@ def test_purging_destroys_the_values_of_a_secret_that_is_unset_already(released:
     assert not released.do(commands.Configure, **purge, purge=True).changed
 
 
+# ---- environments
+
+
+def test_a_delete_says_who_reaches_another_environment_from_now_on(released: Scene) -> None:
+    released.clone("staging", "look")
+    released.clone("look", "closer", services=("shop",))
+    plan = released.backend.plan(released.ask(commands.DeleteEnvironment, environment="look", services=("auth",)))
+    assert plan.notes == (
+        "shop/closer: AUTH leads to auth/staging from now on; auth/look is gone",
+        "shop/look: AUTH leads to auth/staging from now on; auth/look is gone",
+    )
+    whole = released.backend.plan(released.ask(commands.DeleteEnvironment, environment="look"))
+    assert whole.notes == ("shop/closer: AUTH leads to auth/staging from now on; auth/look is gone",)
+
+
 # ---- services
 
 

@@ -14,12 +14,13 @@ from svcctl.commands import (
     Rename,
 )
 from svcctl.errors import NotFound, Refused
-from svcctl.model import Deleted, Origin, Owned, Renamed, Settings, Version
+from svcctl.model import Binding, Deleted, Origin, Owned, Renamed, Settings, Version
 from svcctl.names import PRODUCTION
+from svcctl.rules import closure
 from svcctl.rules.draft import Draft
 from svcctl.rules.reading import absent, check_one_service, version_at
 from svcctl.rules.settings import bindings_of
-from svcctl.rules.state import Consent, Keep, Place, Plan
+from svcctl.rules.state import Consent, Identity, Keep, Place, Plan
 
 
 def clone(draft: Draft, command: Clone) -> Plan:
@@ -68,18 +69,22 @@ def _clone_one(draft: Draft, command: Clone, source: Place, at: reference.At | N
     for name, fingerprint in settings.secrets.items():
         keep = Keep(environment=place.identity.id, name=name, fingerprint=fingerprint, copy_from=source.identity.id)
         draft.keep_secret(keep)
-    settings = _sharing(settings, source, command.share)
+    settings = _sharing(draft, place, settings, source, command.share)
     _first_version(draft, place, source, version, settings)
 
 
-def _sharing(settings: Settings, source: Place, share: Collection[str]) -> Settings:
+def _sharing(draft: Draft, place: Place, settings: Settings, source: Place, share: Collection[str]) -> Settings:
     """With bindings of these names or labels that lead to the source's resources; one that says whose stays."""
     shared = {
         name: replace(binding, environment=source.identity.name)
         for name, binding in settings.bindings.items()
         if binding.kv and not binding.environment and not {name, binding.kv}.isdisjoint(share)
     }
-    return replace(settings, cli=replace(settings.cli, bindings=settings.cli.bindings | shared)) if shared else settings
+    if not shared:
+        return settings
+    names = ", ".join(sorted(shared))
+    draft.note(f"{place.ref}: shares {names} with {source.ref}: what either writes, both read")
+    return replace(settings, cli=replace(settings.cli, bindings=settings.cli.bindings | shared))
 
 
 def _first_version(draft: Draft, place: Place, source: Place, version: Version, settings: Settings) -> None:
@@ -157,7 +162,7 @@ def delete(draft: Draft, command: DeleteEnvironment) -> Plan:
         raise _no_environment(draft, services, command.environment)
     if bound := _bound(draft, places):
         raise Refused("\n".join(bound), hint="bind them elsewhere first: svcctl bind, or services.toml and deploy")
-    _bury(draft, places)
+    _bury_and_tell(draft, places)
     return draft.plan(Consent(kind="name", name=command.environment, reason=f"delete {command.environment}"))
 
 
@@ -171,7 +176,7 @@ def prune(draft: Draft, command: Prune) -> Plan:
         for place in bound:
             draft.note(f"{_bound(draft, [place], going=places)[0]}; it stays")
         places = [place for place in places if place not in bound]
-    _bury(draft, places)
+    _bury_and_tell(draft, places)
     return draft.plan()
 
 
@@ -200,7 +205,27 @@ def _bound(draft: Draft, places: list[Place], going: list[Place] | None = None) 
     ]
 
 
-def _bury(draft: Draft, places: list[Place]) -> None:
+def _bury_and_tell(draft: Draft, places: Collection[Place]) -> None:
+    """Whoever reached one of them because it had the fitting name reaches another from now on."""
+    leaving = {place.identity.id for place in places}
+    reached = [
+        (who, name, place)
+        for place in places
+        for who, name, what in draft.state.bound_to(place.identity.service)
+        if what.environment is None and who.id not in leaving and _leads(draft, who, what.service) == place.ref
+    ]
+    _bury(draft, places)
+    for who, name, place in reached:
+        now = _leads(draft, who, place.identity.service)
+        draft.note(f"{who.ref}: {name} leads to {now or 'nothing'} from now on; {place.ref} is gone")
+
+
+def _leads(draft: Draft, who: Identity, service: str) -> str | None:
+    place = closure.resolve(who, "", Binding(service=service), draft)
+    return place and place.ref
+
+
+def _bury(draft: Draft, places: Iterable[Place]) -> None:
     for place in places:
         draft.change(
             place,
