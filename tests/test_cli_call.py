@@ -51,6 +51,13 @@ def test_status_and_headers_on_request(site: Site):
     assert body.startswith("POST ")
 
 
+def test_a_head_has_no_body(site: Site):
+    site.code("shop", ECHO)
+    site.done("deploy")
+    assert site.done("call", "shop/staging", "-X", "HEAD").out == ""
+    assert "x-said: yes" in site.done("call", "shop/staging", "-X", "HEAD", "-i").out.lower()
+
+
 def test_json_has_all_of_it(site: Site):
     site.code("shop", ECHO)
     site.code("auth", WIRE)
@@ -127,6 +134,8 @@ def test_what_a_handler_does_wrong_is_told_and_is_a_failure(site: Site, code: st
         (("shop/nowhere", "/"), 3, "no environment 'nowhere'"),
         (("shop/staging@9", "/"), 3, "has no version 9"),
         (("shop/production", "/"), 3, "no versions yet"),
+        (("shop/staging", "/", "-d", "@nope"), 3, "there is no file nope"),
+        (("shop/staging", "/", "-d", "@."), 2, ".: Is a directory"),
     ],
 )
 def test_what_cannot_be_asked(site: Site, arguments: tuple[str, ...], status: int, words: str):

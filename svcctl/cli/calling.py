@@ -61,14 +61,8 @@ def request(context: Context, path: str, method: str | None, data: str | None, h
         if not colon or not name.strip():
             raise UsageError(f"-H {text!r}: must be NAME: VALUE")
         found.append((name.strip(), value.strip()))
-    body = None if data is None else _body(context, data)
+    body = None if data is None else context.read(data[1:]) if data.startswith("@") else data.encode()
     return Asked(path=path, method=method or ("GET" if body is None else "POST"), body=body, headers=tuple(found))
-
-
-def _body(context: Context, data: str) -> bytes:
-    if data == "@-":
-        return sys.stdin.buffer.read()
-    return context.path(data[1:]).read_bytes() if data.startswith("@") else data.encode()
 
 
 def answer(
@@ -163,7 +157,7 @@ async def _called(loaded: Running, request: Request) -> Answer:
     token = current.set(invocation)
     try:
         response = await loaded.front.fetch(request, invocation)
-        body = bytes(await response.bytes())
+        body = b"" if request.method == "HEAD" else bytes(await response.bytes())
         if outer.background:
             await asyncio.wait(outer.background)
     except LimitExceeded:

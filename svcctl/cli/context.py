@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from svcctl import faults
 from svcctl.cli import printing
 from svcctl.cli.output import Block, Note, Output
-from svcctl.errors import NotFound, Refused
+from svcctl.errors import NotFound, Refused, UsageError
 from svcctl.model import Project
 from svcctl.progress import Progress
 
@@ -61,6 +61,22 @@ class Context:
     def path(self, argument: str | Path) -> Path:
         """A path as typed, which `-C` moves."""
         return self.folder / argument
+
+    def opened(self, argument: str | Path) -> BinaryIO:
+        """A file as typed."""
+        try:
+            return self.path(argument).open("rb")
+        except FileNotFoundError:
+            raise NotFound(f"there is no file {argument}") from None
+        except OSError as error:
+            raise UsageError(f"{argument}: {error.strerror}") from None
+
+    def read(self, argument: str | Path, limit: int = -1) -> bytes:
+        """The content of a file as typed, of standard input for `-`; up to `limit` bytes of it."""
+        if str(argument) == "-":
+            return sys.stdin.buffer.read(limit)
+        with self.opened(argument) as file:
+            return file.read(limit)
 
     @cached_property
     def file(self) -> Path | None:

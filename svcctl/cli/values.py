@@ -86,10 +86,8 @@ def checked(context: Context, name: str, value: Any) -> Value:
 def read_pairs(context: Context, path: Path) -> dict[str, Any]:
     """A .env file (values are text) or a JSON object, told apart by their first character. `-` is standard input."""
     try:
-        text = sys.stdin.read() if str(path) == "-" else context.path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
+        text = context.read(path).decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
         raise UsageError(f"{path}: {error}") from None
     return _json_pairs(path, text) if text.lstrip().startswith("{") else _env_pairs(path, text)
 

@@ -1,6 +1,5 @@
 import base64
 import binascii
-import sys
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Annotated, Any, BinaryIO
@@ -14,7 +13,7 @@ from svcctl.cli.context import Context
 from svcctl.cli.namespaces import BindingOption, Given
 from svcctl.cli.options import EnvOption, OneServiceOption
 from svcctl.cli.output import Block, Note, Success
-from svcctl.errors import NotFound, UsageError
+from svcctl.errors import UsageError
 from svcctl.keyvalues import Entry, KVError
 
 _TOGETHER = 500
@@ -40,7 +39,8 @@ def kv_import(
     if len(rest) != 1:
         raise UsageError("give one FILE, or - for standard input")
     now = context.now.timestamp()
-    with _opened(context, rest[0]) as file:
+    # It is read twice, so that nothing is written unless every line is an entry.
+    with BytesIO(context.read("-")) if rest[0] == "-" else context.opened(rest[0]) as file:
         count = sum(1 for _ in _entries(file, rest[0], now))
         file.seek(0)
         expired = 0
@@ -65,15 +65,6 @@ def _blocks(where: str, written: int, expired: int) -> Iterator[Block]:
     yield Success(f"{where} has {written:,} imported {'entry' if written == 1 else 'entries'}")
     if expired:
         yield Note(f"{views.counted(expired, 'line')} left out: expired by now")
-
-
-def _opened(context: Context, path: str) -> BinaryIO:
-    try:
-        return BytesIO(sys.stdin.buffer.read()) if path == "-" else context.path(path).open("rb")
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
 
 
 def _entries(file: BinaryIO, path: str, now: float) -> Iterator[tuple[str, Entry]]:

@@ -1,5 +1,4 @@
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from svcctl.cli.context import Context
 from svcctl.cli.namespaces import BindingOption
 from svcctl.cli.options import EnvOption, OneServiceOption
 from svcctl.cli.output import Success
-from svcctl.errors import NotFound, UsageError
+from svcctl.errors import UsageError
 
 
 def kv_key_put(
@@ -72,14 +71,6 @@ def _parsed(metadata: str | None) -> Any:
 
 
 def _read(context: Context, path: Path | None) -> bytes:
-    if path is None or str(path) == "-":
-        if consent.can_ask(context):
-            raise UsageError("the key has no value", hint="give it as VALUE, with --path or on standard input")
-        return sys.stdin.buffer.read(keyvalues.VALUE_SIZE + 1)
-    try:
-        with context.path(path).open("rb") as file:
-            return file.read(keyvalues.VALUE_SIZE + 1)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}") from None
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+    if (path is None or str(path) == "-") and consent.can_ask(context):
+        raise UsageError("the key has no value", hint="give it as VALUE, with --path or on standard input")
+    return context.read(path or "-", keyvalues.VALUE_SIZE + 1)
