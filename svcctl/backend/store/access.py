@@ -11,7 +11,7 @@ import msgspec
 
 from svcctl import wire
 from svcctl.backend.base import Refusals
-from svcctl.backend.store.database import Database, Row
+from svcctl.backend.store.database import Database, Hold, Row, repeated
 from svcctl.backend.store.pages import read_cursor, write_cursor
 from svcctl.digest import Digest
 from svcctl.errors import Damage
@@ -25,6 +25,9 @@ _TOKENS = (
     "JOIN changes made ON made.number = t.made LEFT JOIN changes gone ON gone.number = t.revoked "
     "LEFT JOIN token_uses used ON used.token = t.id "
 )
+_USED = "INSERT INTO token_uses (token, at) VALUES (?,?) ON CONFLICT (token) DO UPDATE SET at = excluded.at"
+_REFUSED = "INSERT INTO refusals (number, body) SELECT coalesce(max(number), 0) + 1, ? FROM refusals"
+_FORGET = "DELETE FROM refusals WHERE number <= (SELECT max(number) FROM refusals) - ?"
 
 
 def tokens(database: Database) -> Iterator[Token]:
@@ -48,19 +51,15 @@ def _token(row: Row) -> Token:
 
 
 def record_use(database: Database, token: str, at: str) -> None:
-    with database.writing():
-        database.execute(
-            "INSERT INTO token_uses (token, at) VALUES (?,?) ON CONFLICT (token) DO UPDATE SET at = excluded.at",
-            (token, at),
-        )
+    repeated(database, lambda: database.execute(_USED, (token, at)))
 
 
 def record_refusal(database: Database, refusal: Refusal) -> None:
-    with database.writing():
-        row = database.one("SELECT max(number) FROM refusals")
-        number = (row[0] or 0) + 1 if row else 1
-        database.execute("INSERT INTO refusals (number, body) VALUES (?,?)", (number, wire.canonical(refusal)))
-        database.execute("DELETE FROM refusals WHERE number <= ?", (number - KEPT,))
+    def record() -> None:
+        database.hold(Hold.REFUSING)
+        database.together(((_REFUSED, (wire.canonical(refusal),)), (_FORGET, (KEPT,))))
+
+    repeated(database, record)
 
 
 def refusals(database: Database, limit: int, cursor: str | None) -> Refusals:

@@ -11,25 +11,32 @@ version may run it. So promote, roll back and clone cost the same for one file a
 
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from svcctl import digest, faults, wire
+from svcctl.backend.altered import Altered, whole
 from svcctl.backend.base import Artifact, Stored, Stream
-from svcctl.backend.store.database import Database, Hold, Row
+from svcctl.backend.store.database import Database, Hold, Row, repeated
 from svcctl.backend.store.ledger import marks
 from svcctl.backend.store.packs import CHUNK, NewPack, Pack, check_arrival
 from svcctl.backend.store.shelf import Shelf
 from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Refused, UsageError
-from svcctl.model import Manifest
+from svcctl.model import File, Manifest
 from svcctl.progress import SILENT, Progress
 from svcctl.text import clean
 
 _LOOKUP = 500  # blobs asked for in one statement
 _FRESH = 600.0  # seconds after which an upload of what is there already counts as new for gc's grace
+_TRUST = "UPDATE packs SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE name = ?"
+
+T = TypeVar("T")
 
 
 class Blobs:
@@ -65,7 +72,8 @@ class Blobs:
             if manifest in wanted:
                 pack.add(manifest, artifact.content)
             pack.finish()
-            with self._naming():
+
+            def name() -> None:
                 self._record(pack, damaged)
                 if gone := self._name(artifact.digest, artifact.manifest, manifest):
                     raise Refused(
@@ -73,8 +81,8 @@ class Blobs:
                         hint="nothing was changed",
                         next="type the command again",
                     )
-                faults.point("upload.before-commit")
-            faults.point("upload.committed")
+
+            self._naming(name)
         progress.done()
         return Stored(blobs=len(pack.places), bytes=sum(size for _, size in pack.places.values()))
 
@@ -91,46 +99,56 @@ class Blobs:
                     damaged |= bad
                     pack.copy(source, blob, size, SILENT)
             pack.finish()
-            if pack.places:
-                with self._naming():
-                    kept = self._record(pack, frozenset(damaged))
-                    faults.point("upload.before-commit")
-                faults.point("upload.committed")
-                if not kept:
-                    pack.discard()  # others brought the same at the same time, and were first
+            if pack.places and not self._naming(lambda: self._record(pack, frozenset(damaged))):
+                pack.discard()  # others brought the same at the same time, and were first
         return Stored(blobs=len(pack.places), bytes=sum(size for _, size in pack.places.values()))
 
     def register(self, content: bytes) -> frozenset[Digest]:
         """Makes an artifact of what is there, durably; or returns what is missing of it, or damaged."""
         from svcctl.bundle.received import manifest_of
 
-        manifest, name = manifest_of(content), digest.of("artifact", content)
+        name, manifest = digest.of("artifact", content), manifest_of(content)
+        return frozenset() if self._is_sound(name) else self._register(name, content, manifest, manifest.files, None)
+
+    def register_altered(self, name: Digest, told: Altered) -> frozenset[Digest]:
+        """The same for one that is told by its difference from another. Raises NotFound where that is not there."""
+        from svcctl.bundle.received import check
+
+        if self._is_sound(name):
+            return frozenset()
+        manifest = whole(self.manifest(told.base), told)
+        content = wire.canonical(manifest)
+        if digest.of("artifact", content) != name:
+            raise Refused("the manifest does not match its digest", hint="nothing was stored")
+        check(manifest, told.manifest.files)
+        return self._register(name, content, manifest, told.manifest.files, told.base)
+
+    def _is_sound(self, artifact: Digest) -> bool:
+        """Whether it is there, and nothing of it has to be looked at again; then it is as if it were uploaded now."""
+        return not any(map(self._changed, self._packs_with(artifact))) and self._touch(artifact)
+
+    def _register(
+        self, name: Digest, content: bytes, manifest: Manifest, fresh: Collection[File], base: Digest | None
+    ) -> frozenset[Digest]:
+        """`fresh` are those of its files that `base` has not."""
+        known = self._known(file.blob for file in fresh)
+        packs = self._packs_with(name) | {pack for pack, _ in known.values()}
+        if base:
+            packs |= self._packs_with(base)
+        missing = {file.blob for file in fresh}.difference(known)
+        if gone := missing | self._damaged_in(packs, {file.blob for file in manifest.files}):
+            return frozenset(gone)
+        _check_sizes(fresh, known)
         blob = digest.of_blob(content)
-        files = [file.blob for file in manifest.files]
-        known = self._known(files)
-        packs = {pack for pack, _ in known.values()}
-        if gone := frozenset(files).difference(known) | self._damaged_in(self._packs_with(name) or packs, files):
-            return gone
-        self._check_sizes(manifest, known)
         with self._new_pack() as pack:
             damaged = self._damaged_of((blob,))
             if damaged or self.missing((blob,)):
                 pack.add(blob, content)
             pack.finish()
-            with self._naming():
-                kept = self._record(pack, damaged)
-                gone = self._name(name, manifest, blob)
-                faults.point("upload.before-commit")
-            faults.point("upload.committed")
+            kept, gone = self._naming(lambda: (self._record(pack, damaged), self._name(name, manifest, blob)))
             if pack.places and not kept:
                 pack.discard()
         return gone
-
-    def _check_sizes(self, manifest: Manifest, known: Mapping[Digest, tuple[str, int]]) -> None:
-        for file in manifest.files:
-            _, size = known[file.blob]
-            if size != file.size:
-                raise UsageError(f"the manifest can't be: {clean(file.path)!r} has {size} bytes, not {file.size}")
 
     def _known(self, blobs: Iterable[Digest]) -> dict[Digest, tuple[str, int]]:
         """Pack and size of those that are there."""
@@ -152,20 +170,20 @@ class Blobs:
         now = time.time()
         if now - row[0] < _FRESH:
             return True
-        with self._db.writing():
-            return self._db.execute("UPDATE artifacts SET uploaded = ? WHERE digest = ?", (now, artifact)) == 1
+        text = "UPDATE artifacts SET uploaded = ? WHERE digest = ?"
+        return repeated(self._db, lambda: self._db.execute(text, (now, artifact))) == 1
 
     def _damaged(self, artifact: Digest, blobs: Collection[Digest]) -> frozenset[Digest]:
         """Those in packs that no longer look as they did, and do not match their names. Without this, one bad file
         would be taken for stored by every later deploy that holds it too."""
-        return self._damaged_in(self._packs_with(artifact) or self._packs_of(blobs), blobs)
+        return self._damaged_in(self._packs_with(artifact) or self._packs_of(blobs).keys(), blobs)
 
     def _packs_with(self, artifact: Digest) -> set[str]:
         rows = self._db.all("SELECT pack FROM artifact_packs WHERE artifact = ?", (artifact,))
         return {name for (name,) in rows}
 
     def _damaged_of(self, blobs: Collection[Digest]) -> frozenset[Digest]:
-        return self._damaged_in(self._packs_of(blobs), blobs)
+        return self._damaged_in(self._packs_of(blobs).keys(), blobs)
 
     def _damaged_in(self, packs: Collection[str], blobs: Collection[Digest]) -> frozenset[Digest]:
         bad = {blob for pack in sorted(packs) if self._changed(pack) for blob, _ in self.check(pack, self._rows(pack))}
@@ -199,16 +217,16 @@ class Blobs:
     def _name(self, artifact: Digest, manifest: Manifest, manifest_blob: Digest) -> frozenset[Digest]:
         """The row of an artifact, if all its blobs are there; else those that are not. Inside a transaction."""
         blobs = {file.blob for file in manifest.files} | {manifest_blob}
-        known = self._known(blobs)
-        if gone := blobs.difference(known):
-            return frozenset(gone)
+        packs = self._packs_of(blobs)
+        if sum(packs.values()) < len(blobs):
+            return self.missing(blobs)
         size = sum(file.size for file in manifest.files)
         self._db.execute(
             "INSERT INTO artifacts (digest, manifest, files, size, uploaded) VALUES (?,?,?,?,?) "
             "ON CONFLICT (digest) DO UPDATE SET uploaded = excluded.uploaded",
             (artifact, manifest_blob, len(manifest.files), size, time.time()),
         )
-        self._record_packs(artifact, {pack for pack, _ in known.values()})
+        self._record_packs(artifact, packs)
         return frozenset()
 
     def _replace(self, damaged: Collection[Digest], pack: str) -> None:
@@ -226,13 +244,17 @@ class Blobs:
         self.forget_packs([name for (name,) in emptied])
         self._db.execute("DELETE FROM artifact_packs WHERE pack NOT IN (SELECT name FROM packs)")
 
-    def _packs_of(self, blobs: Collection[Digest]) -> set[str]:
-        wanted = list(blobs)
-        packs: set[str] = set()
+    def _packs_of(self, blobs: Collection[Digest]) -> Counter[str]:
+        """And how many of them each holds."""
+        wanted = list(dict.fromkeys(blobs))
+        packs: Counter[str] = Counter()
         for start in range(0, len(wanted), _LOOKUP):
             part = wanted[start : start + _LOOKUP]
-            rows = self._db.all(f"SELECT DISTINCT pack FROM blobs WHERE digest IN ({marks(part)})", part)  # noqa: S608
-            packs.update(name for (name,) in rows)
+            rows = self._db.all(
+                f"SELECT pack, count(*) FROM blobs WHERE digest IN ({marks(part)}) GROUP BY pack",  # noqa: S608
+                part,
+            )
+            packs.update(dict(rows))
         return packs
 
     def forget_packs(self, packs: Collection[str]) -> None:
@@ -244,12 +266,18 @@ class Blobs:
         self._db.execute("DELETE FROM artifact_packs WHERE artifact = ?", (artifact,))
         self._db.many("INSERT INTO artifact_packs VALUES (?,?)", [(artifact, pack) for pack in sorted(packs)])
 
-    @contextmanager
-    def _naming(self) -> Iterator[None]:
+    def _naming(self, work: Callable[[], T]) -> T:
         """A transaction that makes something of stored bytes, never beside gc."""
-        with self._db.writing():
+
+        def name() -> T:
             self._db.hold(Hold.STORING, alone=False)
-            yield
+            done = work()
+            faults.point("upload.before-commit")
+            return done
+
+        done = repeated(self._db, name)
+        faults.point("upload.committed")
+        return done
 
     @contextmanager
     def _new_pack(self) -> Iterator["NewPack"]:
@@ -263,6 +291,9 @@ class Blobs:
             pack.close()
 
     # ---- reading
+
+    def has(self, artifact: Digest) -> bool:
+        return self._db.one("SELECT 1 FROM artifacts WHERE digest = ?", (artifact,)) is not None
 
     def manifest(self, artifact: Digest) -> Manifest:
         return wire.decode(self.manifest_bytes(artifact), Manifest)
@@ -344,7 +375,8 @@ class Blobs:
                     pack.copy(source, Digest(blob), size, progress)
             pack.finish()
             progress.done()
-            with self._db.writing():
+
+            def move() -> None:
                 self._db.hold(Hold.STORING)
                 self._db.execute(
                     "INSERT INTO packs VALUES (?,?,?,?,?)", (pack.name, *msgspec.structs.astuple(pack.known()))
@@ -360,6 +392,8 @@ class Blobs:
                 )
                 self._db.execute("DELETE FROM artifact_packs WHERE pack = ?", (old,))
                 self.forget_packs((old,))
+
+            repeated(self._db, move)
 
     # ---- trust
 
@@ -404,11 +438,8 @@ class Blobs:
             # Another artifact may share the pack: it is good only if all of it is.
             look = self.shelf.look(pack)
             if look and not any(self.check(pack, self._rows(pack))):
-                with self._db.writing():
-                    self._db.execute(
-                        "UPDATE packs SET size = ?, mtime_ns = ?, ctime_ns = ?, inode = ? WHERE name = ?",
-                        (*msgspec.structs.astuple(look), pack),
-                    )
+                known = (*msgspec.structs.astuple(look), pack)
+                repeated(self._db, partial(self._db.execute, _TRUST, known))
 
 
 def _drain(source: Stream, blob: Digest, size: int) -> None:
@@ -418,3 +449,10 @@ def _drain(source: Stream, blob: Digest, size: int) -> None:
         hasher.update(part)
         read += len(part)
     check_arrival(source, blob, size, hasher.hexdigest(), read)
+
+
+def _check_sizes(files: Iterable[File], known: Mapping[Digest, tuple[str, int]]) -> None:
+    for file in files:
+        _, size = known[file.blob]
+        if size != file.size:
+            raise UsageError(f"the manifest can't be: {clean(file.path)!r} has {size} bytes, not {file.size}")

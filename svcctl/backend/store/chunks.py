@@ -96,20 +96,23 @@ class _TablePack(NewPack):
             del self._buffer[:CHUNK]
 
     def _store(self, content: bytes) -> None:
-        self._db.execute("INSERT INTO chunks VALUES (?,?,?,?)", (self.name, self._parts, time.time_ns(), content))
+        self._insert(content)
         self._parts += 1
+
+    def _insert(self, content: bytes) -> None:
+        self._db.execute("INSERT INTO chunks VALUES (?,?,?,?)", (self.name, self._parts, time.time_ns(), content))
 
     def known(self) -> Pack:
         if self._buffer or not self._parts:
-            self._store(bytes(self._buffer))
-            self._buffer.clear()
+            # The buffer stays: where the transaction is made anew, so is this row.
+            self._insert(bytes(self._buffer))
         look = self._shelf.look(self.name)
         if look is None or look.size != self.size:
             raise Refused(f"{self.name} vanished while it was being written", hint="nothing was changed")
         return look
 
     def discard(self) -> None:
-        if self._parts:
+        if self._parts or self._buffer:
             self._db.execute(_GONE, (self.name,))
 
 

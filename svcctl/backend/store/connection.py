@@ -124,6 +124,9 @@ class SQLite:
     def beside(self) -> "SQLite":
         raise NotImplementedError  # a connection of its own, which its opener makes
 
+    def hurried(self, seconds: float) -> "SQLite":
+        raise NotImplementedError  # the same
+
     # ---- the schema
 
     def schema(self, part: str) -> int:  # noqa: ARG002 - a file holds one part

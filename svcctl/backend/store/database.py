@@ -5,13 +5,14 @@ Two kinds stand behind it: SQLite in a file (`connection`), whose writers come o
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from enum import IntEnum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from svcctl.errors import Refused, Unreachable
+from svcctl.errors import Conflict, Refused, Unreachable
 
+T = TypeVar("T")
 Row = tuple[Any, ...]
 Statement = tuple[str, Sequence[Any]]
 """A text and its parameters."""
@@ -28,6 +29,8 @@ class Hold(IntEnum):
     """Alone: gc looks for what nobody reaches. Together: uploads make artifacts of blobs."""
     SEALING = 4
     """Alone: every secret is sealed anew. Together: changes bring secrets."""
+    REFUSING = 5
+    """Alone: a refusal takes its number."""
 
 
 class Dialects(NamedTuple):
@@ -47,8 +50,11 @@ def translated_types(statement: str) -> str:
     return re.sub(r"\b(INTEGER|BLOB|REAL|TEXT)\b", lambda found: _TYPES[found[0]], statement)
 
 
-class Again(Exception):
-    """Another writer was faster: the whole transaction has to be made anew, on what there is now."""
+class Again(Conflict):
+    """Another writer was faster: the whole transaction has to be made anew, on what there is now (`repeated`)."""
+
+    def __init__(self) -> None:
+        super().__init__("another writer was faster", hint="nothing was changed", next="type the command again")
 
 
 class Taken(Refused):
@@ -108,6 +114,9 @@ class Database(Protocol):
     def beside(self) -> "Database":
         """The same, with transactions of its own."""
 
+    def hurried(self, seconds: float) -> "Database":
+        """As `beside`, for those who would rather be told that it is away or busy than wait for longer."""
+
     # ---- the schema
 
     def schema(self, part: str) -> int:
@@ -119,3 +128,16 @@ class Database(Protocol):
     def define(self, statement: Definition) -> None: ...
 
     def set_schema(self, part: str, version: int) -> None: ...
+
+
+_ATTEMPTS = 20
+
+
+def repeated(database: Database, work: Callable[[], T]) -> T:
+    """What `work` returns, done in one writing transaction: anew, on what there is then, while other writers are in its
+    way. Changes need more (`racing`)."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(Again), database.writing():
+            return work()
+    with database.writing():
+        return work()

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from svcctl import ages, faults, keyvalues
 from svcctl.backend.store.blobs import Blobs
-from svcctl.backend.store.database import Database, Hold
+from svcctl.backend.store.database import Database, Hold, repeated
 from svcctl.backend.store.kv import KeyValueStore
 from svcctl.backend.store.ledger import decode_record
 from svcctl.digest import Digest
@@ -55,12 +55,16 @@ def sweep(
         with database.reading():
             doomed = _unreached(database, blobs, grace, progress)
         return _swept(doomed, blobs.shelf.leftovers(remove=False), dry_run=True)
-    with database.writing():
+
+    def mark_and_forget() -> _Doomed:
         database.hold(Hold.STORING)
         blobs.shelf.claim(_candidates(database, time.time() - grace))
         doomed = _unreached(database, blobs, grace, progress)
         faults.point("gc.marked")
         _forget(database, blobs, doomed)
+        return doomed
+
+    doomed = repeated(database, mark_and_forget)
     faults.point("gc.committed")
     _rewrite_thin_packs(database, blobs, progress)
     faults.point("gc.rewritten")

@@ -16,15 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from svcctl import faults
 from svcctl.backend.store import migrations
 from svcctl.backend.store.connection import SQLite
-from svcctl.backend.store.database import Database, Dialects, Row, translated_types
+from svcctl.backend.store.database import Database, Dialects, Row, repeated, translated_types
 from svcctl.backend.store.lock import WriteLock
 from svcctl.errors import Conflict, Refused, Unreachable
 from svcctl.keyvalues import Entry, Key, Larger, Page, cursor_after, key_before
 
+T = TypeVar("T")
 PATIENCE = 1.0
 """Seconds that a call waits for others before it raises Unreachable."""
 FILE = "kv.db"
@@ -75,6 +77,7 @@ _PUT = (
     "INSERT INTO entries (namespace, key, expires, metadata, value) VALUES (?,?,?,?,?) ON CONFLICT (namespace, key) "
     "DO UPDATE SET expires = excluded.expires, metadata = excluded.metadata, value = excluded.value"
 )
+_DELETE = "DELETE FROM entries WHERE namespace = (SELECT id FROM namespaces WHERE name = ?) AND key = ?"
 _SWEEP = "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE expires < ? ORDER BY expires LIMIT ?{})"
 _NAMELESS = "SELECT id FROM namespaces WHERE name IS NULL AND copying IS NULL"
 _UNREACHED = f"SELECT id, length(value) FROM entries WHERE namespace IN ({_NAMELESS}) LIMIT ?"  # noqa: S608
@@ -96,11 +99,13 @@ class KeyValueStore:
         self._quick: _Connection | _Server
         self._slow: _Connection | _Server
         self._writing: _Connection | _Server
+        self._moving: _Connection | _Server
         if isinstance(place, Path):
             self._quick, self._slow, self._writing = (_Connection(place, patience) for _ in range(3))
+            self._moving = self._writing
         else:
-            self._quick = self._slow = _Server(place)
-            self._writing = self._slow.beside()
+            self._quick = self._writing = _Server(place.hurried(patience))
+            self._slow, self._moving = _Server(place), _Server(place.beside())
         self.near = isinstance(place, Path)
 
     def close(self) -> None:
@@ -123,7 +128,7 @@ class KeyValueStore:
         self.put_all(namespace, ((key, Entry(value, metadata, expires)),))
 
     def put_all(self, namespace: str, entries: Sequence[tuple[str, Entry]]) -> None:
-        with self._writing.transaction() as database:
+        def put(database: Database) -> None:
             id = _begun(database, namespace)
             rows = [(id, key.encode(), entry.expires, entry.metadata, entry.value) for key, entry in entries]
             # In one order for all writers: each waits for those who write the same.
@@ -131,14 +136,12 @@ class KeyValueStore:
             sweep = _SWEEP.format("" if database.alone else " FOR UPDATE SKIP LOCKED")
             database.execute(sweep, (int(self._clock()) - _LATER, _SWEPT))
             faults.point("kv.before-commit")
+
+        self._writing.repeated(put)
         faults.point("kv.committed")
 
     def delete(self, namespace: str, key: str) -> None:
-        with self._writing.transaction() as database:
-            database.execute(
-                "DELETE FROM entries WHERE namespace = (SELECT id FROM namespaces WHERE name = ?) AND key = ?",
-                (namespace, key.encode()),
-            )
+        self._writing.repeated(lambda database: database.execute(_DELETE, (namespace, key.encode())))
 
     def list(self, namespace: str, prefix: str, limit: int, cursor: str | None, now: float) -> Page:
         first = prefix.encode()
@@ -158,33 +161,38 @@ class KeyValueStore:
     def drop(self, namespaces: Sequence[str]) -> None:
         """They are empty at once; their bytes are given back to the disk, in steps, before this returns. A kill in
         between leaves that to the next call."""
-        with self._writing.transaction() as database:
-            database.many("UPDATE namespaces SET name = NULL WHERE name = ?", [(name,) for name in namespaces])
+
+        def unname(database: Database) -> None:
+            # In one order for all: each waits for those who drop the same.
+            database.many("UPDATE namespaces SET name = NULL WHERE name = ?", [(name,) for name in sorted(namespaces)])
             since = self._clock() - _ABANDONED
             database.execute("UPDATE namespaces SET copying = NULL WHERE copying IS NOT NULL AND begun < ?", (since,))
+
+        self._moving.repeated(unname)
         faults.point("kv.dropped")
         self._remove_nameless()
-        while self._writing.shrink(_PAGES):
+        while self._moving.shrink(_PAGES):
             pass
 
     def copy(self, source: str, target: str) -> int | None:
-        with self._writing.transaction() as database:
+        def begin(database: Database) -> int | None:
             if database.one("SELECT 1 FROM namespaces WHERE name = ? AND copied_from = ?", (target, source)):
                 return None
             database.execute("UPDATE namespaces SET copying = NULL WHERE copying = ?", (target,))
             ((id,),) = database.all(
                 "INSERT INTO namespaces (copying, begun) VALUES (?,?) RETURNING id", (target, self._clock())
             )
-        count = 0
-        for step in self._steps(source):
-            count += len(step)
-            with self._unfinished(id, target) as database:
-                database.many(
-                    "INSERT INTO entries (namespace, key, expires, metadata, value) VALUES (?,?,?,?,?)",
-                    [(id, *each) for each in step],
-                )
-            faults.point("kv.copying")
-        with self._unfinished(id, target) as database:
+            return int(id)
+
+        def add(database: Database) -> None:
+            _check_unfinished(database, id, target)
+            database.many(
+                "INSERT INTO entries (namespace, key, expires, metadata, value) VALUES (?,?,?,?,?)",
+                [(id, *each) for each in step],
+            )
+
+        def show(database: Database) -> None:
+            _check_unfinished(database, id, target)
             for (present,) in database.all(_locking(database, "SELECT id FROM namespaces WHERE name = ?"), (target,)):
                 database.execute(
                     "DELETE FROM entries WHERE namespace = ? AND key IN (SELECT key FROM entries WHERE namespace = ?)",
@@ -197,6 +205,16 @@ class KeyValueStore:
                 (target, source, id),
             )
             faults.point("kv.before-commit")
+
+        id = self._moving.repeated(begin)
+        if id is None:
+            return None
+        count = 0
+        for step in self._steps(source):
+            count += len(step)
+            self._moving.repeated(add)
+            faults.point("kv.copying")
+        self._moving.repeated(show)
         faults.point("kv.committed")
         self._remove_nameless()
         return count
@@ -219,21 +237,21 @@ class KeyValueStore:
             if step:
                 yield step
 
-    @contextmanager
-    def _unfinished(self, id: int | None, target: str) -> Iterator[Database]:
-        with self._writing.transaction() as database:
-            wanted = _locking(database, "SELECT 1 FROM namespaces WHERE id = ? AND copying = ?")
-            if not database.one(wanted, (id, target)):
-                raise Conflict(f"another copy into {target} began", hint="nothing of this one is kept")
-            yield database
-
     def _remove_nameless(self) -> None:
-        going: Sequence[Row] = ((),)
-        while going:
-            with self._writing.transaction() as database:
-                database.execute(_FORGET)
-                going = _step(database.all(_UNREACHED, (_ROWS,)))
-                database.many("DELETE FROM entries WHERE id = ?", [(id,) for id, _ in going])
+        def remove(database: Database) -> bool:
+            database.execute(_FORGET)
+            going = _step(database.all(_UNREACHED, (_ROWS,)))
+            database.many("DELETE FROM entries WHERE id = ?", [(id,) for id, _ in going])
+            return bool(going)
+
+        while self._moving.repeated(remove):
+            pass
+
+
+def _check_unfinished(database: Database, id: int | None, target: str) -> None:
+    wanted = _locking(database, "SELECT 1 FROM namespaces WHERE id = ? AND copying = ?")
+    if not database.one(wanted, (id, target)):
+        raise Conflict(f"another copy into {target} began", hint="nothing of this one is kept")
 
 
 def _begun(database: Database, namespace: str) -> int:
@@ -289,10 +307,9 @@ class _Connection:
         with self._used() as database, database.reading():
             yield database
 
-    @contextmanager
-    def transaction(self) -> Iterator[SQLite]:
-        with self._used() as database, database.writing():
-            yield database
+    def repeated(self, work: Callable[[Database], T]) -> T:
+        with self._used() as database:
+            return repeated(database, lambda: work(database))
 
     def shrink(self, pages: int) -> bool:
         with self._used() as database:
@@ -327,10 +344,6 @@ class _Server:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def beside(self) -> "_Server":
-        """Transactions here don't concern those there."""
-        return _Server(self._database.beside())
-
     def close(self) -> None:
         """The ledger's own are used."""
 
@@ -345,10 +358,8 @@ class _Server:
         with self._database.reading():
             yield self._database
 
-    @contextmanager
-    def transaction(self) -> Iterator[Database]:
-        with self._database.writing():
-            yield self._database
+    def repeated(self, work: Callable[[Database], T]) -> T:
+        return repeated(self._database, lambda: work(self._database))
 
     def shrink(self, pages: int) -> bool:  # noqa: ARG002 - the server's own business
         return False

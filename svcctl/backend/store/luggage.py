@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from svcctl import sealing
 from svcctl.backend.segment import SealedSecrets, SentSecret, Valueless
-from svcctl.backend.store.database import Database, Hold
+from svcctl.backend.store.database import Database, Hold, repeated
 from svcctl.backend.store.ledger import Ledger
 from svcctl.backend.store.reads import missing
 from svcctl.backend.store.vault import Vault
@@ -47,7 +47,8 @@ def take(database: Database, vault: Vault, key: MasterKey, sent: SealedSecrets) 
         raise Refused("that is not the passphrase that the secrets were sealed with", hint="no secret was taken")
     own = vault.sealer()
     travelling = Sealer(key, sent.store, sent.fingerprint_key)
-    with database.writing():
+
+    def reseal() -> int:
         database.hold(Hold.SEALING)
         if _value(database, "id") != sent.store:
             raise Conflict("the secrets are of another store", hint="no secret was taken")
@@ -62,7 +63,9 @@ def take(database: Database, vault: Vault, key: MasterKey, sent: SealedSecrets) 
             if each.environment in known and (each.environment, each.name, each.fingerprint) not in there
         ]
         database.many("INSERT INTO secrets (environment, name, fingerprint, ciphertext) VALUES (?,?,?,?)", rows)
-    return len(rows)
+        return len(rows)
+
+    return repeated(database, reseal)
 
 
 def _agree(database: Database, own: Sealer, anew: Sealer, sealed: str, name: str) -> None:

@@ -5,9 +5,10 @@ reads: rows with constraints, so that what must be unique is so for every writer
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from svcctl import faults
-from svcctl.backend.store.database import Database, Definition, Dialects, Hold
+from svcctl.backend.store.database import Database, Definition, Dialects, Hold, repeated
 from svcctl.errors import Refused
 
 MIGRATIONS: tuple[tuple[Definition, ...], ...] = (
@@ -127,21 +128,31 @@ def migrate(database: Database, part: str = "ledger", migrations: Sequence[Seque
     """Each migration is a transaction of its own: killed in between, the next open goes on."""
     newest = len(migrations)
     found = database.schema(part)
+    _refuse_newer(found, newest)
+    if found == 0:
+        database.begin_schema()
+    while found < newest:
+        found = repeated(database, partial(_bring_up, database, part, migrations))
+        faults.point("migrate.committed")
+    _refuse_newer(found, newest)
+
+
+def _refuse_newer(found: int, newest: int) -> None:
     if found > newest:
         raise Refused(
             f"this store is of schema {found}; this svcctl knows {newest}",
             hint="it was written by a newer svcctl: upgrade this one. The store was not touched",
         )
-    if found == 0:
-        database.begin_schema()
-    while found < newest:
-        with database.writing():
-            database.hold(Hold.MIGRATING)
-            found = database.schema(part)
-            if found < newest:
-                for statement in migrations[found]:
-                    database.define(statement)
-                found += 1
-                database.set_schema(part, found)
-                faults.point("migrate.before-commit")
-        faults.point("migrate.committed")
+
+
+def _bring_up(database: Database, part: str, migrations: Sequence[Sequence[Definition]]) -> int:
+    """By one, unless another process just did; returns where it is then."""
+    database.hold(Hold.MIGRATING)
+    found = database.schema(part)
+    if found < len(migrations):
+        for statement in migrations[found]:
+            database.define(statement)
+        found += 1
+        database.set_schema(part, found)
+        faults.point("migrate.before-commit")
+    return found

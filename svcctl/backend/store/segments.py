@@ -19,7 +19,7 @@ from svcctl import digest, faults, names, wire
 from svcctl.backend.segment import Claim, Head, Segment, SentChange, SentRecord, Standing
 from svcctl.backend.store import writing
 from svcctl.backend.store.blobs import Blobs
-from svcctl.backend.store.database import Database, Hold
+from svcctl.backend.store.database import Database, Hold, repeated
 from svcctl.backend.store.ledger import STORE_CHAIN, Ledger, Link, decode_record, is_sound, marks
 from svcctl.backend.store.verify import Verifier
 from svcctl.digest import Digest
@@ -174,14 +174,18 @@ def _claims(database: Database, environments: Iterable[EnvironmentId]) -> dict[E
 
 def take(database: Database, blobs: Blobs, segment: Segment) -> Standing:
     """Returns how far the store goes now. What it has of the segment already is compared and left."""
-    with database.writing():
+
+    def arrive() -> Standing:
         database.hold(Hold.NUMBERING)
         faults.point("move.locked")
         arrival = _Arrival(database, blobs, segment)
         arrival.take()
         faults.point("move.before-commit")
+        return arrival.standing
+
+    reached = repeated(database, arrive)
     faults.point("move.committed")
-    return arrival.standing
+    return reached
 
 
 class _Chained:

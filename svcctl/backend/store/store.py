@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from svcctl import ages, faults, rules
+from svcctl.backend.altered import Altered
 from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
 from svcctl.backend.store import grounds, racing
 from svcctl.backend.store.blobs import Blobs
+from svcctl.backend.store.database import Again
 from svcctl.backend.store.grounds import FolderGround, Ground
 from svcctl.backend.store.ledger import Ledger
 from svcctl.backend.store.newest import Newest
@@ -209,6 +211,10 @@ class Store:
     def manifest(self, code: Digest) -> Manifest:
         return self._where_it_lies(lambda: self.blobs.manifest(code))
 
+    def has_artifact(self, code: Digest) -> bool:
+        with self.database.reading():
+            return self.blobs.has(code)
+
     def open_blob(self, blob: Digest) -> Stream:
         return self._where_it_lies(lambda: self.blobs.open(blob))
 
@@ -330,6 +336,8 @@ class Store:
             ledger = turn.ledger
             try:
                 plan = self._plan(ledger, command, actor, grant)
+            except Again:
+                raise
             except SvcctlError:
                 turn.look_again()
                 raise
@@ -359,7 +367,7 @@ class Store:
         with self.database.reading():
             return self.blobs.missing(blobs)
 
-    def upload(self, artifact: Artifact, progress: Progress = SILENT) -> Stored:
+    def upload(self, artifact: Artifact, progress: Progress = SILENT, *, base: Digest | None = None) -> Stored:  # noqa: ARG002  # nothing is far away
         return self.blobs.upload(artifact, progress)
 
     def store_blobs(self, blobs: Iterable[tuple[Digest, int, Stream]]) -> Stored:
@@ -371,6 +379,9 @@ class Store:
 
     def register(self, content: bytes) -> frozenset[Digest]:
         return self.blobs.register(content)
+
+    def register_altered(self, name: Digest, told: Altered) -> frozenset[Digest]:
+        return self.blobs.register_altered(name, told)
 
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         return self.vault.seal(service, environment, name, value)

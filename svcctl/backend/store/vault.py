@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from svcctl import sealing
-from svcctl.backend.store.database import Database, Hold
+from svcctl.backend.store.database import Database, Hold, repeated
 from svcctl.errors import Refused
 from svcctl.model import EnvironmentId, Sealed, Version
 from svcctl.rules.state import Keep, Plan
@@ -53,7 +53,8 @@ class Vault:
         """Seals every value again with a new master key; returns how many. Killed anywhere, either key fits."""
         self.sealer()
         old, new = self._master(), self._next()
-        with self._db.writing():
+
+        def reseal() -> int:
             self._db.hold(Hold.SEALING)
             store = self._store_id()
             sealed = self._fingerprint_key() or ""
@@ -65,10 +66,13 @@ class Vault:
                 [(before.rewrap(after, id, name, text), id, name, print_) for id, name, print_, text in rows],
             )
             self._db.execute("UPDATE store SET value = ? WHERE name = 'fingerprint_key'", (fresh,))
+            return len(rows)
+
+        count = repeated(self._db, reseal)
         self._known = None
         if sealing.VARIABLE not in self._environ:
             self._file.adopt()
-        return len(rows)
+        return count
 
     # ---- values
 
@@ -128,12 +132,15 @@ class Vault:
 
     def _found(self) -> str:
         master = sealing.obtain_master_key(self._path, self._environ)
-        with self._db.writing():
+
+        def keep_first() -> str:
             self._db.execute(
                 "INSERT INTO store VALUES ('fingerprint_key', ?) ON CONFLICT DO NOTHING",
                 (sealing.new_fingerprint_key(master, self._store_id()),),
             )
             return self._fingerprint_key() or ""
+
+        return repeated(self._db, keep_first)
 
     @property
     def _path(self) -> Path:

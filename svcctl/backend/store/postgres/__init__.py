@@ -7,6 +7,7 @@ BYTEA, and TEXT is compared byte by byte, as SQLite does, whatever the database'
 
 import copy
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,24 +17,43 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from svcctl.backend.store.database import Again, Definition, Hold, Lost, Row, Statement, Taken, translated_types
+from svcctl.backend.store.database import (
+    Again,
+    Definition,
+    Hold,
+    Lost,
+    Row,
+    Statement,
+    Taken,
+    repeated,
+    translated_types,
+)
 from svcctl.backend.store.postgres.link import Answer, Link
 from svcctl.backend.store.postgres.pool import Pool, Session
 from svcctl.errors import Damage, Refused, SvcctlError, Unreachable, UsageError
 
 CONNECTIONS = 20
 """At most, for one process."""
-_REACHED_WITHIN = "10"  # seconds for a connection to be made
+_SETTINGS = {
+    "connect_timeout": "10",
+    # A server that was cut off, or lost its power, says nothing: it is given up after half a minute.
+    "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "4", "tcp_user_timeout": "30000",
+}  # fmt: skip
+"""Where the URL says nothing else."""
+_REACHED_SOON = "2"  # the least that there is
 _STOPPED = "60s"  # a transaction whose client says nothing for so long is ended: others wait for it
 _LOCKS = 0x73766374  # this program's advisory locks among others'
 
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_HURRY = "SELECT set_config('lock_timeout', ?, true)"
 _NUMBERING = (
     "SELECT pg_advisory_xact_lock(CAST(? AS int), CAST(? AS int)), set_config('synchronous_commit', 'off', true)"
 )
 _FLUSH = "SELECT pg_logical_emit_message(true, 'svcctl', '')"
 """A commit of its own: the log is on disk up to here once it returns."""
+
+_WHERE = re.compile(r"^connection (?:failed|is bad): |connection to server (?:at|on) .*? failed: |FATAL: +")
 
 _OLDEST = (
     "SELECT application_name, to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
@@ -60,6 +80,7 @@ class Postgres:
         """`patience` is for other writers' locks and for a free connection, in seconds."""
         self.name = masked(url)
         self._patience = patience
+        self._hurry: float | None = None
         self._parameters = _parameters(url, self.name)
         self._pool = Pool(self._connect, connections, patience, self.name)
         self._local = threading.local()
@@ -70,6 +91,11 @@ class Postgres:
     def beside(self) -> "Postgres":
         other = copy.copy(self)
         other._local = threading.local()  # noqa: SLF001 - of this class
+        return other
+
+    def hurried(self, seconds: float) -> "Postgres":
+        other = self.beside()
+        other._hurry = seconds  # noqa: SLF001 - of this class
         return other
 
     @property
@@ -86,8 +112,7 @@ class Postgres:
             return
         session = self._session
         if session is None:
-            with self.writing():
-                self.many(sql, rows)
+            repeated(self, lambda: self.many(sql, rows))
             return
         with self._explained():
             session.send([(sql, row) for row in rows])
@@ -109,7 +134,7 @@ class Postgres:
         with self._explained():
             if session := self._session:
                 return session.send([(sql, parameters)])[0]
-            with self._pool.borrowed() as session:
+            with self._pool.borrowed((), self._silence) as session:
                 return session.send([(sql, parameters)])[0]
 
     # ---- transactions
@@ -130,7 +155,10 @@ class Postgres:
         if self._session is not None:
             yield
             return
-        with self._explained(), self._pool.borrowed(begin) as session:
+        beginning: list[Statement] = [(begin, ())]
+        if self._hurry is not None:
+            beginning.append((_HURRY, (str(int(self._hurry * 1000)),)))
+        with self._explained(), self._pool.borrowed(beginning, self._silence) as session:
             self._local.session = session
             try:
                 yield
@@ -188,18 +216,26 @@ class Postgres:
     # ---- connections and what goes wrong with them
 
     @property
+    def _silence(self) -> float | None:
+        """The server says first, and to more purpose, that somebody's lock was waited for."""
+        return None if self._hurry is None else self._hurry * 1.5
+
+    @property
     def _session(self) -> Session | None:
         return getattr(self._local, "session", None)
 
-    def _connect(self) -> Link:
-        connection = psycopg.connect(**self._parameters, autocommit=True)
+    def _connect(self, hurry: float | None) -> Link:
+        sooner = {} if hurry is None else {"connect_timeout": _REACHED_SOON}
+        connection = psycopg.connect(**self._parameters | sooner, autocommit=True)
         connection.execute(
             f"SET lock_timeout = {max(1, int(self._patience * 1000))}; "
             f"SET idle_in_transaction_session_timeout = '{_STOPPED}'; "
             # Statements look rows up by their keys: planning each anew costs as much as doing it.
             "SET plan_cache_mode = force_generic_plan"
         )
-        return Link(connection)
+        link = Link(connection)
+        link.patience = hurry
+        return link
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -208,17 +244,18 @@ class Postgres:
         except psycopg.Error as error:
             raise self._explanation(error) from error
 
-    def _explanation(self, error: psycopg.Error) -> SvcctlError | Again:
-        state, text = error.sqlstate or "", error.diag.message_primary or str(error).strip().partition("\n")[0]
+    def _explanation(self, error: psycopg.Error) -> SvcctlError:
+        state, text = error.sqlstate or "", _said(error)
+        waited = self._patience if self._hurry is None else self._hurry
         match state[:2], state:
             case ("40", _) | (_, "22012"):  # a deadlock, or a guard's division by zero (racing)
-                return Again(text)
+                return Again()
             case "23", _:
                 return Taken(f"another change took it first: {text}", hint="nothing was changed; look, then try again")
             case _, "55P03":
                 return Unreachable(
                     f"{self.name}: the store is locked by {self._holder()}",
-                    hint=f"nothing was changed; waited {self._patience:g} s. If that process hangs, end it, try again",
+                    hint=f"nothing was changed; waited {waited:g} s. If that process hangs, end it, try again",
                 )
             case _, "53100" | "53200":
                 return Refused(
@@ -245,6 +282,13 @@ class Postgres:
         return f"{row[0] or 'another program'} since {row[1]}" if row else "another process"
 
 
+def _said(error: psycopg.Error) -> str:
+    """One line of what libpq tells in several, without the address: the store's name has it."""
+    first, *_ = (error.diag.message_primary or str(error)).strip().splitlines() or ["no reason was given"]
+    said = _WHERE.sub("", first)
+    return said if said[1:2].isupper() else said[:1].lower() + said[1:]
+
+
 def _parameters(url: str, name: str) -> dict[str, Any]:
     try:
         known = dict(conninfo_to_dict(url))
@@ -252,7 +296,8 @@ def _parameters(url: str, name: str) -> dict[str, Any]:
         raise UsageError(
             f"{name}: that is no URL of a database", hint="postgresql://USER@HOST:PORT/DATABASE", next=None
         ) from None
-    known.setdefault("connect_timeout", _REACHED_WITHIN)
+    for setting, value in _SETTINGS.items():
+        known.setdefault(setting, value)
     known.setdefault("application_name", f"svcctl pid {os.getpid()} on {os.uname().nodename}")
     return known
 

@@ -19,6 +19,7 @@ from svcctl.backend.store.database import Row, Statement
 _PREPARED = 300
 """Texts, for one connection; others are prepared each time."""
 _BATCH = 500  # rows of a stream
+_RATE = 4_000_000
 _BINARY = pq.Format.BINARY
 _COMMAND_OK, _TUPLES_OK = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK
 _TEXT = 25
@@ -32,8 +33,15 @@ class Answer(NamedTuple):
     touched: int
 
 
+class Silent(psycopg.OperationalError):
+    """The server was not heard of for too long. It may be stopped, or cut off."""
+
+
 class Link:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.patience: float | None = None
+        """Seconds that the server may be silent, and one more for every `_RATE` bytes that it is sent."""
+        self._silence: float | None = None
         self._connection = connection
         self._pg = connection.pgconn
         self._prepared: dict[Text, bytes] = {}
@@ -56,6 +64,11 @@ class Link:
     def send(self, statements: Sequence[Statement]) -> list[Answer]:
         """The first error ends them all, and is raised."""
         dumped = [(sql, [_dumped(each) for each in parameters]) for sql, parameters in statements]
+        if self.patience is None:
+            self._silence = None
+        else:
+            size = sum(len(value or b"") for _, values in dumped for _, value in values)
+            self._silence = (self.patience + size / _RATE) * 1000
         self._pg.enter_pipeline_mode()
         try:
             preparing = [self._sent(sql, values) for sql, values in dumped]
@@ -103,11 +116,17 @@ class Link:
         while self._pg.flush():
             self._poll.modify(self._pg.socket, select.POLLIN | select.POLLOUT)
             try:
-                events = self._poll.poll()
+                events = self._wait()
             finally:
                 self._poll.modify(self._pg.socket, select.POLLIN)
             if events and events[0][1] & ~select.POLLOUT:
                 self._pg.consume_input()
+
+    def _wait(self) -> list[tuple[int, int]]:
+        events = self._poll.poll(self._silence)
+        if not events:
+            raise Silent(f"no answer within {self.patience:g} s")
+        return events
 
     # ---- receiving
 
@@ -123,7 +142,7 @@ class Link:
     def _result(self) -> pq.abc.PGresult:
         while True:
             while self._pg.is_busy():
-                self._poll.poll()
+                self._wait()
                 self._pg.consume_input()
             result = self._pg.get_result()
             if result is not None:

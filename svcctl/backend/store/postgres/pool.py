@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from svcctl.backend.store.database import Row, Statement
-from svcctl.backend.store.postgres.link import Answer, Link
+from svcctl.backend.store.postgres.link import Answer, Link, Silent
 from svcctl.errors import Unreachable
 
 T = TypeVar("T")
@@ -22,19 +22,22 @@ T = TypeVar("T")
 class Session:
     """A connection in use, and how far its transaction is."""
 
-    def __init__(self, pool: "Pool", link: Link, begin: str | None, *, used: bool) -> None:
+    def __init__(
+        self, pool: "Pool", link: Link, begin: Sequence[Statement], hurry: float | None, *, used: bool
+    ) -> None:
         self.link = link
         self.ended = False
         """Whether the transaction was committed by its last statements."""
         self._pool = pool
         self._begin = begin
+        self._hurry = hurry
         self._used = used  # so it may have ended while it was idle
-        self._begun = begin is None
+        self._begun = not begin
 
     def send(self, statements: Sequence[Statement]) -> list[Answer]:
         if self._begun:
             return self._sent(statements)
-        answers = self._sent([(self._begin or "", ()), *statements])[1:]
+        answers = self._sent([*self._begin, *statements])[len(self._begin) :]
         self._begun = True
         return answers
 
@@ -49,12 +52,12 @@ class Session:
         self._used = False
         try:
             return self.link.send(statements)
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
             # Nothing was done yet: a server that was restarted meanwhile is no reason to fail.
-            if not self.link.lost:
+            if not self.link.lost or isinstance(error, Silent):
                 raise
             self.link.close()
-            self.link = self._pool.anew()
+            self.link = self._pool.anew(self._hurry)
             return self.link.send(statements)
 
     def commit(self) -> None:
@@ -70,7 +73,7 @@ class Session:
 class Pool:
     """Those that are idle, the warmest first."""
 
-    def __init__(self, connect: Callable[[], Link], size: int, patience: float, name: str) -> None:
+    def __init__(self, connect: Callable[[float | None], Link], size: int, patience: float, name: str) -> None:
         self._connect = connect
         self._size = size
         self._patience = patience
@@ -87,15 +90,16 @@ class Pool:
         self._idle = []
 
     @contextmanager
-    def borrowed(self, begin: str | None = None) -> Iterator[Session]:
+    def borrowed(self, begin: Sequence[Statement] = (), hurry: float | None = None) -> Iterator[Session]:
+        """`hurry`: seconds after which it is given up, where that is sooner than usual."""
         if self._process != os.getpid():
             self._begin()
-        if not self._free.acquire(timeout=self._patience):
+        if not self._free.acquire(timeout=self._patience if hurry is None else hurry):
             raise Unreachable(
                 f"{self._name} is busy", hint=f"nothing was changed; all {self._size} connections of this process are"
             )
         try:
-            session = self._session(begin)
+            session = self._session(begin, hurry)
             try:
                 yield session
             finally:
@@ -103,17 +107,19 @@ class Pool:
         finally:
             self._free.release()
 
-    def _session(self, begin: str | None) -> Session:
+    def _session(self, begin: Sequence[Statement], hurry: float | None) -> Session:
         try:
-            return Session(self, self._idle.pop(), begin, used=True)
+            link = self._idle.pop()
         except IndexError:
-            return Session(self, self._connect(), begin, used=False)
+            return Session(self, self._connect(hurry), begin, hurry, used=False)
+        link.patience = hurry
+        return Session(self, link, begin, hurry, used=True)
 
-    def anew(self) -> Link:
+    def anew(self, hurry: float | None) -> Link:
         """In the place of one that turned out to have ended; the others that idle have too."""
         while self._idle:
             self._idle.pop().close()
-        return self._connect()
+        return self._connect(hurry)
 
     def _take_back(self, session: Session) -> None:
         try:
