@@ -94,7 +94,7 @@ class Context:
     @property
     def required_file(self) -> Path:
         if self.file is None:
-            raise NotFound(f"there is no services.toml in {self.folder} or above it", next="svcctl init")
+            raise _no_file(self)
         return self.file
 
     @cached_property
@@ -179,6 +179,10 @@ class Context:
         self._closing.close()
 
 
+def _no_file(context: Context, hint: str | None = None) -> NotFound:
+    return NotFound(f"there is no services.toml in {context.folder} or above it", hint=hint, next="svcctl init")
+
+
 def _before_dashes(arguments: Sequence[str]) -> Sequence[str]:
     """Known before the command line is understood: its errors are JSON too."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
@@ -191,7 +195,9 @@ def backend_location(context: Context) -> str | Path:
         return located(context, typed)
     from svcctl.cli import known
 
-    beside = context.required_file.parent
+    if context.file is None:
+        raise _no_file(context, hint="--backend names a store, or an API, from anywhere")
+    beside = context.file.parent
     if chosen := known.choice(beside):
         return beside / STORE if chosen == known.LOCAL else normal(chosen)
     said = context.project.backend

@@ -127,7 +127,7 @@ class LedgerSource:
                 await changed()
                 await self._fetch_ahead()
             except Exception as error:  # noqa: BLE001 - a bug in one change must not hide all that follow
-                self._say("error", f"a bug in svcctl: {type(error).__name__}: {error}")
+                self._loop.call_exception_handler({"message": "a change was not taken in", "exception": error})
 
     async def _fetch_ahead(self) -> None:
         for place in list(self.landscape.living()):
@@ -209,17 +209,15 @@ class LedgerSource:
         self._let_go()
         self.reachable = False
         text = _words(error)
-        if isinstance(error, NotFound) and not self.landscape.store and self._cache.kept() is None:
-            self._complain("store", "nothing was deployed yet; what is deployed is served at once", "info")
-        else:
+        if not isinstance(error, NotFound) or self.landscape.store or self._cache.kept() is not None:
             self._knew = True
             self._complain("store", f"the store can't be read ({text}); what was last seen of it is served")
 
-    def _complain(self, about: str, text: str, level: Level = "error") -> None:
+    def _complain(self, about: str, text: str) -> None:
         """Once, until it is mended."""
         if about not in self._complaints:
             self._complaints[about] = text
-            self._tell(level, text)
+            self._tell("error", text)
 
     def _tell(self, level: Level, text: str) -> None:
         """The log is written by the loop's thread alone."""

@@ -163,9 +163,9 @@ class Runner(Events):
             self._not_now(error.message, error.message)
         except SvcctlError as error:
             self._not_now(error.message)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - a bug in one deployment's way must not stop the others
             self._not_now(f"{self.place} can't be started, because of a bug in svcctl")
-            raise
+            self._loop.call_exception_handler({"message": f"{self.place} can't be started", "exception": error})
         else:
             if not self._closed:
                 self._want(assembly)
