@@ -7,7 +7,10 @@ from pathlib import Path
 
 from benchmarks.measure import Figure
 
-MODULES = ("start_up", "deploying", "changes", "scale", "bindings", "answers", "waking", "switching", "editing", "team")
+MODULES = (
+    "start_up", "deploying", "changes", "scale", "bindings", "answers", "waking", "switching", "neighbours", "editing",
+    "team",
+)  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

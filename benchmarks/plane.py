@@ -213,31 +213,37 @@ def first_answer(port: int, host: str) -> None:
         time.sleep(0.002)
 
 
-def load(port: int, host: str, *, connections: int, requests: int) -> None:
-    """So many requests over kept-alive connections, each with one at a time under way."""
+def load(port: int, host: str, *, connections: int, requests: int) -> list[float]:
+    """So many requests over kept-alive connections, each with one at a time under way; the seconds that each took."""
     asked = request(host)
     poll = select.epoll()
     socks: dict[int, socket.socket] = {}
     received: dict[int, bytes] = {}
+    sent: dict[int, float] = {}
+    taken: list[float] = []
     for _ in range(connections):
         sock = socket.create_connection(("127.0.0.1", port), _PATIENCE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         socks[sock.fileno()] = sock
         received[sock.fileno()] = b""
         poll.register(sock, select.EPOLLIN)
+        sent[sock.fileno()] = time.perf_counter()
         sock.send(asked)
-    begun, done = connections, 0
-    while done < requests:
+    begun = connections
+    while len(taken) < requests:
         for descriptor, _ in poll.poll(_PATIENCE):
             sock = socks[descriptor]
             received[descriptor] += sock.recv(65536)
             if whole(received[descriptor]) is None:
                 continue
             received[descriptor] = b""
-            done += 1
+            now = time.perf_counter()
+            taken.append(now - sent[descriptor])
             if begun < requests:
+                sent[descriptor] = now
                 sock.send(asked)
                 begun += 1
     poll.close()
     for sock in socks.values():
         sock.close()
+    return taken
