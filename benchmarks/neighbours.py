@@ -75,7 +75,7 @@ def _misbehaving(served: plane.Plane, path: str) -> Iterator[None]:
     over = threading.Event()
 
     def ask() -> None:
-        while not over.wait(random.uniform(0, 0.02)):  # noqa: S311 - no secret
+        while not over.wait(random.uniform(0, 0.02)):
             with suppress(OSError, RuntimeError):
                 plane.get(served.port, "preview--shop.localhost", path)
 

@@ -222,7 +222,7 @@ def _bury_and_tell(draft: Draft, places: Collection[Place]) -> None:
 
 def _leads(draft: Draft, who: Identity, service: str) -> str | None:
     place = closure.resolve(who, "", Binding(service=service), draft)
-    return place and place.ref
+    return place.ref if place else None
 
 
 def _bury(draft: Draft, places: Iterable[Place]) -> None:
