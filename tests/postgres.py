@@ -17,6 +17,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -119,6 +121,19 @@ class Server:
         self._process.wait()
         while any(map(_lives, children)):  # the next server would refuse their memory
             time.sleep(0.001)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It keeps its connections, takes new ones, and says nothing."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        pids = (self._process.pid, *map(int, children))
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGINT)

@@ -99,13 +99,15 @@ class KeyValueStore:
         self._quick: _Connection | _Server
         self._slow: _Connection | _Server
         self._writing: _Connection | _Server
+        self._copied: _Connection | _Server
         self._moving: _Connection | _Server
         if isinstance(place, Path):
             self._quick, self._slow, self._writing = (_Connection(place, patience) for _ in range(3))
-            self._moving = self._writing
+            self._copied, self._moving = self._slow, self._writing
         else:
-            self._quick = self._writing = _Server(place.hurried(patience))
-            self._slow, self._moving = _Server(place), _Server(place.beside())
+            self._quick = self._slow = self._writing = _Server(place.hurried(patience))
+            # Nobody waits for these; a copy reads while it writes.
+            self._copied, self._moving = _Server(place), _Server(place.beside())
         self.near = isinstance(place, Path)
 
     def close(self) -> None:
@@ -223,7 +225,7 @@ class KeyValueStore:
         """All that is alive in `source` at one instant, a few megabytes at a time."""
         step: list[Row] = []
         size = 0
-        with self._slow.reading() as database:
+        with self._copied.reading() as database:
             for row in database.stream(
                 "SELECT e.key, e.expires, e.metadata, e.value FROM namespaces n JOIN entries e ON e.namespace = n.id "
                 "WHERE n.name = ? AND (e.expires IS NULL OR e.expires > ?) ORDER BY e.key",

@@ -1,0 +1,283 @@
+"""What goes wrong between machines: writers in each other's way, a database that hangs, clocks that disagree, programs
+of two versions on one store."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgres import KEY, Server
+from scene import Clock, People, Scene, bundle
+
+from svcctl import digest
+from svcctl.backend.store import Store, gc
+from svcctl.backend.store.kv import KeyValueStore
+from svcctl.errors import Unreachable
+from svcctl.keyvalues import Entry
+from svcctl.model import Refusal
+from svcctl.sealing.keys import new_master_key
+
+ENVIRON = {"SVCCTL_SECRET_KEY": KEY, "SVCCTL_SECRET_KEY_NEXT": KEY}
+REFUSAL = Refusal(at="", actor="eve", peer="10.0.0.9", what="deploy", why="no")
+
+
+def opened(url: str, **environ: str) -> Store:
+    return Store.open(url, actor=People(), clock=Clock(), environ=ENVIRON | environ)
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    with closing(opened(database)) as store:
+        yield store
+
+
+# ---- writers in each other's way
+
+
+def test_refusals_of_one_moment_are_all_kept(store: Store, database: str):
+    ready = threading.Barrier(8)
+
+    def refuse(which: int) -> None:
+        with closing(opened(database)) as own:
+            ready.wait()
+            for turn in range(5):
+                own.refused(Refusal(at="", actor=f"eve{which}", peer="", what=str(turn), why="no"))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(refuse, range(8)))
+    kept = store.refusals(limit=100).refusals
+    assert {(each.actor, each.what) for each in kept} == {(f"eve{n}", str(turn)) for n in range(8) for turn in range(5)}
+
+
+TRAP = """
+CREATE SEQUENCE statements;
+CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN IF nextval('statements') = 1000 THEN RAISE deadlock_detected; END IF; RETURN NULL; END $$;
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+        EXECUTE format('CREATE TRIGGER trap BEFORE INSERT OR UPDATE OR DELETE ON %I EXECUTE FUNCTION trap()', name);
+    END LOOP;
+END $$;
+"""
+
+
+class Trapped:
+    """A database whose nth statement that writes ends in a deadlock."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection.execute(TRAP)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def set(self, statement: int) -> None:
+        self._connection.execute("SELECT setval('statements', %s)", (1000 - statement,))
+
+    @property
+    def sprung(self) -> bool:
+        return self._connection.execute("SELECT last_value >= 1000 FROM statements").fetchone() == (True,)
+
+
+@pytest.fixture(scope="module")
+def trapped(server: Server) -> Iterator[tuple[Trapped, Store]]:
+    url = server.database()
+    with closing(Trapped(url)) as trap, closing(opened(url)) as store:
+        scene = Scene(store, Clock(), People())
+        scene.deploy(shop="a1", auth="b1")
+        scene.secret("shop/staging", "KEY", "hunter2")
+        yield trap, store
+    server.drop(url)
+
+
+def _upload(store: Store, turn: int) -> Callable[[], object]:
+    artifact = bundle(f"uploaded {turn}")
+    return lambda: store.upload(artifact)
+
+
+def _upload_again(store: Store, turn: int) -> Callable[[], object]:
+    artifact = bundle(f"uploaded long ago {turn}")
+    store.upload(artifact)
+    store.database.execute("UPDATE artifacts SET uploaded = 0")
+    return lambda: store.upload(artifact)
+
+
+def _store_blobs(store: Store, turn: int) -> Callable[[], object]:
+    content = f"blob {turn}".encode()
+    name = digest.of_blob(content)
+
+    def send() -> None:
+        store.store_blobs([(name, len(content), bundle(content.decode()).open(name))])
+
+    return send
+
+
+def _register(store: Store, turn: int) -> Callable[[], object]:
+    artifact = bundle(f"registered {turn}")
+    (file,) = artifact.manifest.files
+    store.store_blobs([(file.blob, file.size, artifact.open(file.blob))])
+    return lambda: store.register(artifact.content)
+
+
+def _gc(store: Store, turn: int) -> Callable[[], object]:
+    store.upload(bundle(f"nobody's {turn}"))
+    return lambda: gc.sweep(store.database, store.blobs, dry_run=False, grace=0)
+
+
+def _put(store: Store, turn: int) -> Callable[[], object]:
+    return lambda: store.keyvalues.put_all(f"put {turn}", [("a", Entry(b"1", None, None)), ("b", Entry(b"2", None, 5))])
+
+
+def _delete_key(store: Store, turn: int) -> Callable[[], object]:
+    store.keyvalues.put("deleted", str(turn), b"", None, None)
+    return lambda: store.keyvalues.delete("deleted", str(turn))
+
+
+def _copy_namespace(store: Store, turn: int) -> Callable[[], object]:
+    store.keyvalues.put("source", "k", b"v", None, None)
+    store.keyvalues.put(f"copy {turn}", "k", b"older", None, None)
+    return lambda: store.keyvalues.copy("source", f"copy {turn}")
+
+
+def _drop(store: Store, turn: int) -> Callable[[], object]:
+    store.keyvalues.put(f"dropped {turn}", "k", b"", None, None)
+    return lambda: store.keyvalues.drop((f"dropped {turn}",))
+
+
+WRITES: dict[str, Callable[[Store, int], Callable[[], object]]] = {
+    "refused": lambda store, _: lambda: store.refused(REFUSAL),
+    "used": lambda store, _: lambda: store.used("token"),
+    "upload": _upload,
+    "upload again": _upload_again,
+    "store_blobs": _store_blobs,
+    "register": _register,
+    "gc": _gc,
+    "kv put": _put,
+    "kv delete": _delete_key,
+    "kv copy": _copy_namespace,
+    "kv drop": _drop,
+    "rewrap": lambda store, _: store.rewrap,
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_deadlock_at_any_statement_of_whatever_writes_is_seen_by_nobody(name: str, trapped: tuple[Trapped, Store]):
+    trap, store = trapped
+    at_each_statement(trap, lambda turn: WRITES[name](store, turn))
+    assert store.verify().problems == ()
+
+
+def at_each_statement(trap: Trapped, prepared: Callable[[int], Callable[[], object]]) -> None:
+    for turn in range(1, 60):
+        work = prepared(turn)
+        trap.set(turn)
+        work()
+        if not trap.sprung:
+            assert turn > 1
+            return
+    pytest.fail("it has no end")
+
+
+def test_history_that_arrives_is_in_nobody_s_way(server: Server, tmp_path: Path):
+    url = server.empty_database()
+    key, salt = new_master_key("a test"), b"salt"
+    with (
+        closing(Store.open(tmp_path / "store", environ=ENVIRON)) as source,
+        closing(Store.open(url, environ=ENVIRON)) as target,
+        closing(Trapped(url)) as trap,
+    ):
+        scene = Scene(source, Clock(), People())
+        for artifact in ("a1", "a2", "b1"):
+            target.upload(bundle(artifact))
+
+        def append(turn: int) -> Callable[[], object]:
+            scene.deploy(shop=f"a{1 + turn % 2}", auth="b1")
+            return lambda: target.append(source.segment(turn - 1, turn))
+
+        def take(_: int) -> Callable[[], object]:
+            target.database.execute("DELETE FROM secrets")
+            return lambda: target.take_secrets(sent, key)
+
+        at_each_statement(trap, append)
+        scene.secret("shop/staging", "KEY", "hunter2")
+        trap.set(999)  # nothing is in the way of this one
+        target.append(source.segment(scene.newest_change() - 1, scene.newest_change()))
+        sent = source.seal_all(key, salt)
+        at_each_statement(trap, take)
+        assert target.standing() == source.standing()
+        assert target.verify().problems == ()
+    server.drop(url)
+
+
+def waiting(url: str, most: int) -> None:
+    """Until so many wait for others' locks."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(
+            "SELECT count(*), pg_sleep(0.002) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        ).fetchone() != (most, ""):
+            pass
+
+
+def test_the_one_that_a_real_deadlock_ends_begins_anew(database: str):
+    """Another program has the second entry, and waits for the namespace; a put has that, and waits for the entry."""
+    with (
+        closing(opened(f"{database}?options=-c%20deadlock_timeout%3D10ms")) as store,
+        psycopg.connect(f"{database}?options=-c%20deadlock_timeout%3D1h") as other,
+        psycopg.connect(database) as first,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        store.keyvalues.put_all("carts", [("a", Entry(b"1", None, None)), ("b", Entry(b"1", None, None))])
+        other.execute("SELECT 1 FROM entries WHERE key = 'b' FOR UPDATE")
+        first.execute("SELECT 1 FROM entries WHERE key = 'a' FOR UPDATE")
+        changes = [("a", Entry(b"2", None, None)), ("b", Entry(b"2", None, None))]
+        putting = pool.submit(store.keyvalues.put_all, "carts", changes)
+        waiting(database, 1)
+        taking = pool.submit(other.execute, "SELECT 1 FROM namespaces FOR UPDATE")
+        waiting(database, 2)
+        first.rollback()
+        taking.result()
+        other.rollback()
+        putting.result()
+        found = store.keyvalues.get("carts", "b", 0.0)
+        assert found is not None
+        assert found.value == b"2"
+
+
+# ---- a database that is away, or hangs
+
+
+def test_kv_waits_for_another_s_lock_no_longer_than_it_says(store: Store, database: str):
+    with psycopg.connect(database, application_name="a program that hangs") as holder:
+        hasty = KeyValueStore(store.database, patience=0.05)
+        hasty.put("carts", "k", b"v", None, None)
+        holder.execute("SELECT 1 FROM entries FOR UPDATE")
+        with pytest.raises(Unreachable, match="locked by a program that hangs") as caught:
+            hasty.put("carts", "k", b"w", None, None)
+        assert "waited 0.05 s" in (caught.value.hint or "")
+        assert hasty.get("carts", "k", 0.0) == Entry(b"v", None, None), "readers never wait"
+        with pytest.raises(Unreachable):
+            hasty.delete("carts", "k")
+        holder.rollback()
+        hasty.delete("carts", "k")
+        assert hasty.get("carts", "k", 0.0) is None
+
+
+CALLS: dict[str, Callable[[KeyValueStore], object]] = {
+    "get": lambda keyvalues: keyvalues.get("carts", "k", 0.0, most=65_536),
+    "list": lambda keyvalues: keyvalues.list("carts", "", 10, None, 0.0),
+    "put": lambda keyvalues: keyvalues.put("carts", "k", b"v", None, None),
+    "delete": lambda keyvalues: keyvalues.delete("carts", "other"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_kv_is_told_that_a_database_hangs_and_finds_it_again(call: str, server: Server, store: Store):
+    hasty = KeyValueStore(store.database, patience=0.05)
+    hasty.put("carts", "k", b"v", None, None)
+    with server.stopped(), pytest.raises(Unreachable, match="can't be reached: no answer within"):
+        CALLS[call](hasty)
+    assert hasty.get("carts", "k", 0.0) == Entry(b"v", None, None)
