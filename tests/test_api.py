@@ -22,6 +22,7 @@ from svcctl.api import ROUTES
 from svcctl.api.callers import FAILURES
 from svcctl.api.route import Route
 from svcctl.api.watching import Watch
+from svcctl.backend.altered import Altered, altered, whole
 from svcctl.backend.base import Followed, History
 from svcctl.backend.messages import FRAMES, MANIFEST, frame_head
 from svcctl.backend.store import Store
@@ -148,7 +149,7 @@ _MOVES = {"standing", "segment", "append", "valueless", "seal_all", "take_secret
 _GOVERNING = {"tokens", "refusals"} | _MOVES
 _READS = {route.operation for route in ROUTES if route.method == "GET"} - _GOVERNING - {"kv_get", "kv_list"}
 _READS.add("several")
-_WRITES = {"apply", "plan", "seal", "missing", "blobs", "artifact"} | {
+_WRITES = {"apply", "plan", "seal", "missing", "blobs", "artifact", "artifact_altered"} | {
     "kv_get",
     "kv_put",
     "kv_delete",
@@ -499,6 +500,45 @@ def test_a_manifest_of_another_name_or_sizes_is_refused(acme: Team) -> None:
     content = wire.canonical(msgspec.structs.replace(made.manifest, files=(file,)))
     lying = ci.put(f"/v1/artifacts/{digest.of('artifact', content)}", content=content)
     assert error_of(lying) == (400, "usage")
+
+
+def test_a_manifest_told_by_a_difference_is_held_to_the_same(acme: Team) -> None:
+    ci = acme.holder("ci", "deployer")
+    first = Bundle({"worker.py": "w", "a.txt": "a", "b.txt": "b"})
+    acme.store.upload(first)
+
+    def tell(
+        files: dict[str, str], *, of: Bundle, name: str | None = None, gone: tuple[str, ...] = ()
+    ) -> httpx.Response:
+        made = Bundle(files)
+        send_blobs(ci, b"".join(frame(text.encode()) for text in files.values()))
+        told = Altered(base=of.digest, manifest=made.manifest, gone=gone)
+        found = whole(of.manifest, told)
+        path = f"/v1/artifacts/{name or digest.of('artifact', wire.canonical(found))}"
+        return ci.post(path, content=wire.canonical(told))
+
+    assert tell({"c.txt": "c"}, of=first, gone=("a.txt",)).json() == {}
+    assert tell({"../x": "x"}, of=first).status_code == 400
+    assert tell({"A.txt": "x"}, of=first).status_code == 400
+    assert tell({}, of=first, gone=("worker.py",)).status_code == 400
+    assert tell({"c.txt": "c"}, of=first, name="0" * 64).status_code == 422
+    assert tell({"c.txt": "c"}, of=bundle("never uploaded")).status_code == 404
+    assert acme.store.verify().problems == ()
+
+
+def test_what_is_damaged_of_the_artifact_before_is_asked_for_again(acme: Team) -> None:
+    ci = acme.holder("ci", "deployer")
+    first, second = Bundle({"worker.py": "w", "a.txt": "once"}), Bundle({"worker.py": "w", "a.txt": "once", "b": "b"})
+    acme.store.upload(first)
+    for each in (acme.folder / "packs").glob("*.pack"):
+        each.chmod(0o600)
+        each.write_bytes(each.read_bytes().replace(b"once", b"oncE"))
+    send_blobs(ci, frame(b"b"))
+    told = wire.canonical(altered(first.digest, first.manifest, second.manifest))
+    lacking = ci.post(f"/v1/artifacts/{second.digest}", content=told)
+    assert (lacking.status_code, lacking.json()["missing"]) == (409, [digest.of_blob(b"once")])
+    send_blobs(ci, frame(b"once"))
+    assert ci.post(f"/v1/artifacts/{second.digest}", content=told).json() == {}
 
 
 def test_a_damaged_blob_is_asked_for_again(acme: Team) -> None:

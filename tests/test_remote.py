@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from cutting import Proxy, Trick
 from remotely import InProcess, api, remote
-from scene import Bundle, Clock, People, Scene
+from scene import Bundle, Clock, People, Scene, bundle
 
 from svcctl import commands, digest, reference, tokens
 from svcctl.backend import address
@@ -581,6 +581,31 @@ def test_only_what_is_missing_travels(acme: Team, admin: SecretValue):
         stored = backend.upload(made)
         assert stored.blobs == 2
         assert 300_000 < proxy.up - before < 330_000
+
+
+def test_of_an_artifact_that_is_like_another_the_difference_travels(acme: Team, admin: SecretValue):
+    texts = {"worker.py": "w"} | {f"data/{n}.txt": f"text {n}" for n in range(500)}
+    first = Bundle(texts)
+    second = Bundle({path: text for path, text in texts.items() if path != "data/7.txt"} | {"data/8.txt": "new"})
+    with Proxy(acme.api.port) as proxy, closing(Remote(proxy.url, admin)) as backend:
+        backend.upload(first)
+        before = proxy.up
+        assert backend.upload(second, base=first.digest).blobs == 2
+        assert backend.upload(first, base=first.digest).blobs == 0
+        assert proxy.up - before < 5_000 < len(second.content)
+        assert backend.has_artifact(second.digest)
+        assert not backend.has_artifact(bundle("other").digest)
+    assert acme.store.manifest(second.digest) == second.manifest
+    assert acme.store.verify().problems == ()
+
+
+def test_where_the_difference_says_nothing_all_of_it_is_told(acme: Team, admin: SecretValue):
+    made = large(3, 1000)
+    with closing(Remote(acme.api.url, admin)) as backend:
+        assert backend.upload(made, base=bundle("never uploaded").digest).blobs == 5
+        again = large(4, 1000)
+        assert backend.upload(again, base=again.digest).blobs == 2
+    assert acme.store.manifest(again.digest) == again.manifest
 
 
 def test_a_large_upload_travels_in_batches(acme: Team, admin: SecretValue):

@@ -6,6 +6,7 @@ from svcctl import digest
 from svcctl.api.guarded import Guarded
 from svcctl.api.reading import OneDigest
 from svcctl.api.route import KB, MB, Route
+from svcctl.backend.altered import Altered
 from svcctl.backend.base import Stored, Stream
 from svcctl.backend.messages import FRAMES, MANIFEST, Registered, ToSeal
 from svcctl.commands import Command
@@ -46,6 +47,10 @@ def artifact(backend: Guarded, asked: OneDigest, body: bytes) -> Registered:
     return Registered(missing=tuple(sorted(backend.register(body))))
 
 
+def artifact_altered(backend: Guarded, asked: OneDigest, body: Altered) -> Registered:
+    return Registered(missing=tuple(sorted(backend.register_altered(Digest(asked.digest), body))))
+
+
 ROUTES = (
     Route("POST", "/v1/changes", "Carry a command out, once", apply, COMMAND, power="change"),
     Route("POST", "/v1/plan", "What a command would do", plan, COMMAND, power="change"),
@@ -54,4 +59,6 @@ ROUTES = (
     Route("POST", "/v1/blobs", "Store blobs, all or none", blobs, FRAMES_SIZE, FRAMES, power="upload", kind="frames"),
     Route("PUT", "/v1/artifacts/{digest}", "Register an artifact whose blobs are there; 409 names those that are not",
           artifact, MANIFEST_SIZE, MANIFEST, power="upload", kind="bytes"),
+    Route("POST", "/v1/artifacts/{digest}", "The same, told by its difference from an artifact that is there",
+          artifact_altered, COMMAND, power="upload"),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from svcctl import keyvalues
+from svcctl.backend.altered import Altered
 from svcctl.backend.base import Authority, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.digest import Digest
 from svcctl.errors import Forbidden, NotFound
@@ -21,7 +22,6 @@ from svcctl.model import (
     Deployment,
     Environment,
     EnvironmentId,
-    Manifest,
     Sealed,
     Service,
     Settings,
@@ -160,9 +160,9 @@ class Guarded:
         self.require("govern")
         return self._backend.refusals(limit=limit, cursor=cursor)
 
-    def manifest(self, code: Digest) -> Manifest:
+    def manifest_bytes(self, code: Digest) -> bytes:
         self.require("fetch")
-        return self._backend.manifest(code)
+        return self._backend.manifest_bytes(code)
 
     def open_blob(self, blob: Digest) -> Stream:
         self.require("fetch")
@@ -260,6 +260,10 @@ class Guarded:
     def register(self, content: bytes) -> frozenset[Digest]:
         self.require("upload")
         return self._backend.register(content)
+
+    def register_altered(self, name: Digest, told: Altered) -> frozenset[Digest]:
+        self.require("upload")
+        return self._backend.register_altered(name, told)
 
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         self._require_place("change", service, environment)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from svcctl import reference, wire
+from svcctl import reference
 from svcctl.api.guarded import Guarded
 from svcctl.api.route import Raw, Route
 from svcctl.backend.base import Changes, Filter, History, Refusals
@@ -190,8 +190,7 @@ def whoami(backend: Guarded) -> Grant:
 
 
 def manifest(backend: Guarded, asked: OneDigest) -> Raw:
-    content = wire.canonical(backend.manifest(Digest(asked.digest)))
-    return Raw(content, MANIFEST, asked.digest)
+    return Raw(backend.manifest_bytes(Digest(asked.digest)), MANIFEST, asked.digest)
 
 
 def _of_one_service(text: str) -> Reference:

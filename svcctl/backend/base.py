@@ -8,6 +8,7 @@ second sees what the first did: a delta applies to it, a command that carries he
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from svcctl.backend.altered import Altered
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
 from svcctl.digest import Digest
 from svcctl.model import (
@@ -177,6 +178,8 @@ class Backend(Protocol):
 
     def manifest(self, code: Digest) -> Manifest: ...
 
+    def has_artifact(self, code: Digest) -> bool: ...
+
     def open_blob(self, blob: Digest) -> Stream:
         """Raises Damage before a single byte that does not match the name is handed on."""
 
@@ -209,8 +212,9 @@ class Backend(Protocol):
 
     def missing(self, blobs: Collection[Digest]) -> frozenset[Digest]: ...
 
-    def upload(self, artifact: Artifact, progress: Progress = SILENT) -> Stored:
-        """Stores what is missing of it, durably, before it returns. Raises Refused where bytes do not match their
+    def upload(self, artifact: Artifact, progress: Progress = SILENT, *, base: Digest | None = None) -> Stored:
+        """Stores what is missing of it, durably, before it returns. `base` is an artifact of the backend that it may be
+        much like: one that is far away is told the difference alone. Raises Refused where bytes do not match their
         digest: the file changed while it was read."""
 
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
@@ -278,3 +282,6 @@ class Authority(Backend, Protocol):
     def register(self, content: bytes) -> frozenset[Digest]:
         """Makes an artifact of a manifest's canonical bytes, durably, if all its blobs are there and sound; else
         returns those that are not. Raises UsageError where the bytes are no manifest that could be unpacked."""
+
+    def register_altered(self, name: Digest, told: Altered) -> frozenset[Digest]:
+        """The same. Raises NotFound where there is no such base, and Refused where the difference leads elsewhere."""

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from svcctl.backend.base import Backend
 from svcctl.cli.context import STORE, Context
+from svcctl.digest import Digest
 from svcctl.errors import NotFound, UsageError
 from svcctl.model import Code, Project, ServiceFile, Source
 from svcctl.names import did_you_mean
+from svcctl.reference import Reference
 
 if TYPE_CHECKING:
     from svcctl.bundle import Bundle
@@ -62,9 +64,17 @@ def paths(context: Context, service: str) -> list[Path]:
     return [Path(path) for path in (source.root or ".", *source.with_)]
 
 
-def upload(context: Context, backend: Backend, bundles: Mapping[str, "Bundle"]) -> None:
-    for built in bundles.values():
-        backend.upload(built, context.progress)
+def upload(context: Context, backend: Backend, bundles: Mapping[str, "Bundle"], environment: str) -> None:
+    for name, built in bundles.items():
+        backend.upload(built, context.progress, base=_deployed(backend, name, environment))
+
+
+def _deployed(backend: Backend, service: str, environment: str) -> Digest | None:
+    try:
+        code = backend.version(Reference(environment, service)).code
+    except NotFound:
+        return None
+    return code.digest if code else None
 
 
 def source_of(service: ServiceFile) -> Source:

@@ -19,7 +19,7 @@ from svcctl.backend.base import Backend
 from svcctl.cli import building
 from svcctl.cli.context import Context
 from svcctl.cli.output import Note
-from svcctl.errors import Damage, NotFound, Refused
+from svcctl.errors import NotFound, Refused
 from svcctl.model import Block, Manifest, Node, Overrides, Settings, Source
 from svcctl.names import PRODUCTION
 from svcctl.rules import vendored
@@ -39,7 +39,7 @@ _VENDORED = "python_modules/"
 def check(context: Context, bundles: "Mapping[str, Bundle]", environment: str) -> None:
     """Raises Refused, naming each service that can't be imported. Code that the store has was checked before."""
     backend = context.new_backend()
-    new = [name for name, built in bundles.items() if not _is_stored(backend, built)]
+    new = [name for name, built in bundles.items() if not backend.has_artifact(built.digest)]
     fitting = [name for name in new if _is_for_this_python(context, name, bundles[name].manifest)]
     if not fitting:
         return
@@ -74,13 +74,6 @@ def check_neighbours(context: Context, bundles: "Mapping[str, Bundle]", environm
 
 
 # ---- imports
-
-
-def _is_stored(backend: Backend, built: "Bundle") -> bool:
-    try:
-        return bool(backend.manifest(built.digest))
-    except (NotFound, Damage):
-        return False
 
 
 def _is_for_this_python(context: Context, name: str, manifest: Manifest) -> bool:

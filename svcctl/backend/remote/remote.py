@@ -15,13 +15,14 @@ from urllib.parse import quote
 import msgspec
 
 from svcctl import digest, wire
+from svcctl.backend.altered import Altered, altered
 from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.backend.messages import Count, Newest, ToReveal, ToSeal, ToSealAll, ToTake
 from svcctl.backend.remote import receiving, sending
 from svcctl.backend.remote.session import PATIENT, Patience, Session
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
 from svcctl.digest import Digest
-from svcctl.errors import Damage, Unreachable
+from svcctl.errors import Damage, NotFound, Unreachable
 from svcctl.model import (
     Change,
     Deployment,
@@ -176,6 +177,19 @@ class Remote:
     def manifest(self, code: Digest) -> Manifest:
         return self._session.decoded(self.manifest_bytes(code), Manifest)
 
+    def has_artifact(self, code: Digest) -> bool:
+        """Asked as if it were known here: then what is there is not sent."""
+
+        def get() -> bool:
+            headers = {"if-none-match": f'"{code}"'}
+            with self._session.answering("GET", f"/v1/manifests/{_part(code)}", headers=headers, accepted=(304,)):
+                return True
+
+        try:
+            return self._session.trying(get)
+        except NotFound:
+            return False
+
     def open_blob(self, blob: Digest) -> Stream:
         """It is all here before any of it is handed on: in memory, or in a temporary file where it is large."""
         return receiving.blob(self._session, blob)
@@ -234,8 +248,17 @@ class Remote:
     def missing(self, blobs: Collection[Digest]) -> frozenset[Digest]:
         return sending.missing(self._session, blobs)
 
-    def upload(self, artifact: Artifact, progress: Progress = SILENT) -> Stored:
-        return sending.upload(self._session, artifact, progress)
+    def upload(self, artifact: Artifact, progress: Progress = SILENT, *, base: Digest | None = None) -> Stored:
+        return sending.upload(self._session, artifact, progress, self._difference(artifact, base))
+
+    def _difference(self, artifact: Artifact, base: Digest | None) -> Altered | None:
+        if base is None:
+            return None
+        try:
+            there = artifact.manifest if base == artifact.digest else self.manifest(base)
+        except (Damage, NotFound):
+            return None
+        return altered(base, there, artifact.manifest)
 
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         body = wire.canonical(ToSeal(service=service, environment=environment, name=name, value=value))

@@ -1,4 +1,5 @@
-"""Uploads: the manifest first, for the answer says what is missing of it; that in batches; and the manifest again.
+"""Uploads: the manifest first, for the answer says what is missing of it; that in batches; and the manifest again. Of
+one that is much like another that is there, the difference stands for the manifest.
 
 A batch is stored whole, durably, or not at all. So an upload that was cut, also by the end of this process, goes on
 with what is still missing, and has lost one batch at most. Each file is hashed as it is read: one that changed since
@@ -10,11 +11,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 
 from svcctl import digest, wire
+from svcctl.backend.altered import Altered
 from svcctl.backend.base import Artifact, Stored
 from svcctl.backend.messages import FRAMES, MANIFEST, Registered, frame_head
-from svcctl.backend.remote.session import Session
+from svcctl.backend.remote.session import JSON, Session
 from svcctl.digest import Digest
-from svcctl.errors import Damage, Refused, Unreachable
+from svcctl.errors import Damage, NotFound, Refused, Unreachable, UsageError
 from svcctl.progress import Progress
 
 _LOOKUP = 50_000
@@ -35,11 +37,12 @@ def missing(session: Session, blobs: Collection[Digest]) -> frozenset[Digest]:
     return frozenset(found)
 
 
-def upload(session: Session, artifact: Artifact, progress: Progress) -> Stored:
+def upload(session: Session, artifact: Artifact, progress: Progress, told: Altered | None) -> Stored:
     sizes = {file.blob: file.size for file in artifact.manifest.files}
+    naming = _Naming(session, artifact, told)
     blobs = size = 0
     for _ in range(_ROUNDS):
-        gone = _register(session, artifact)
+        gone = naming.ask()
         if not gone:
             return Stored(blobs=blobs, bytes=size)
         if unknown := gone - sizes.keys():
@@ -55,15 +58,30 @@ def upload(session: Session, artifact: Artifact, progress: Progress) -> Stored:
     raise Unreachable(f"{session.url} does not keep what is uploaded", hint="on its machine, svcctl verify says more")
 
 
-def _register(session: Session, artifact: Artifact) -> frozenset[Digest]:
-    """What is missing of it, or damaged; nothing: it is an artifact of the store now."""
+class _Naming:
+    """Of what was sent, as an artifact."""
 
-    def put() -> bytes:
-        path = f"/v1/artifacts/{artifact.digest}"
-        with session.answering("PUT", path, body=artifact.content, media=MANIFEST, accepted=(409,)) as response:
-            return session.all_of(response)
+    def __init__(self, session: Session, artifact: Artifact, told: Altered | None) -> None:
+        self._session = session
+        self._artifact = artifact
+        self._told = wire.canonical(told) if told else None
 
-    return frozenset(session.decoded(session.trying(put), Registered).missing)
+    def ask(self) -> frozenset[Digest]:
+        """What is missing of it, or damaged; nothing: it is an artifact of the store now."""
+        if self._told is not None:
+            try:
+                return self._ask("POST", self._told, JSON)
+            except (Damage, NotFound, Refused, UsageError):  # no such base, or no such route
+                self._told = None
+        return self._ask("PUT", self._artifact.content, MANIFEST)
+
+    def _ask(self, method: str, body: bytes, media: str) -> frozenset[Digest]:
+        def name() -> bytes:
+            path = f"/v1/artifacts/{self._artifact.digest}"
+            with self._session.answering(method, path, body=body, media=media, accepted=(409,)) as response:
+                return self._session.all_of(response)
+
+        return frozenset(self._session.decoded(self._session.trying(name), Registered).missing)
 
 
 def _batches(blobs: Iterable[Digest], sizes: dict[Digest, int]) -> Iterator[list[Digest]]:

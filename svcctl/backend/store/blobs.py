@@ -135,9 +135,9 @@ class Blobs:
         packs = self._packs_with(name) | {pack for pack, _ in known.values()}
         if base:
             packs |= self._packs_with(base)
-        missing = {file.blob for file in fresh}.difference(known)
+        missing = frozenset(file.blob for file in fresh).difference(known)
         if gone := missing | self._damaged_in(packs, {file.blob for file in manifest.files}):
-            return frozenset(gone)
+            return gone
         _check_sizes(fresh, known)
         blob = digest.of_blob(content)
         with self._new_pack() as pack:

@@ -72,7 +72,11 @@ def deploy(
         expect=target.expected(context, expect, service),
     )
     change = carry_out(
-        context, command, yes=yes, dry_run=dry_run, before=lambda backend: building.upload(context, backend, bundles)
+        context,
+        command,
+        yes=yes,
+        dry_run=dry_run,
+        before=lambda backend: building.upload(context, backend, bundles, environment),
     )
     if change:
         context.show(change, views.with_hostnames(context, change, (environment,)))
