@@ -441,7 +441,7 @@ class Refusal(Model):
     peer: str
     """The network address that it came from."""
     what: str
-    """`deploy`, `GET /v1/history`"""
+    """The command's kind, planned or sent; else the request: `GET /v1/tokens`."""
     why: str
     token: str | None = None
     """Its id, also where it is expired or revoked; None where none is known."""

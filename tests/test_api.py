@@ -206,7 +206,18 @@ def test_a_token_changes_nothing_beyond_its_scope(released: Team) -> None:
     assert released.scene.newest_change() == before
     assert "auth/staging is out of reach of token 'ci'" in beyond[1].json()["error"]["message"]
     kept = released.store.refusals(limit=50).refusals
-    assert [(each.actor, each.what) for each in kept] == [("ci", "POST /v1/changes")] * len(beyond)
+    kinds = ["configure", "configure", "configure", "clone", "rename", "promote", "protect"]
+    assert [(each.actor, each.what) for each in kept] == [("ci", kind) for kind in reversed(kinds)]
+
+
+def test_what_was_refused_is_kept_as_what_it_would_have_been(released: Team) -> None:
+    ada, promote = released.holder("ada", "viewer"), released.scene.ask(commands.Promote, source="a", target="b")
+    ada.post("/v1/plan", content=wire.canonical(promote), headers=BODY)
+    ada.post("/v1/plan", content=b'{"kind":"<script>","id":7}', headers=BODY)
+    ada.post("/v1/changes", content=b"[" * 1000, headers=BODY)
+    ada.get("/v1/tokens")
+    kept = released.store.refusals(limit=50).refusals
+    assert [each.what for each in kept] == ["GET /v1/tokens", "POST /v1/changes", "POST /v1/plan", "promote"]
 
 
 def test_a_clone_of_what_is_in_scope_is(released: Team) -> None:

@@ -9,15 +9,19 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from apis import Served
 from postgres import KEY, Server
 from scene import Clock, People, Scene, bundle
 
-from svcctl import digest
+from svcctl import commands, digest, tokens
+from svcctl.backend.remote import Remote
 from svcctl.backend.store import Store, gc
 from svcctl.backend.store.kv import KeyValueStore
+from svcctl.backend.store.postgres import masked
 from svcctl.errors import Unreachable
 from svcctl.keyvalues import Entry
-from svcctl.model import Refusal
+from svcctl.model import Grant, Refusal, Role
+from svcctl.sealing import SecretValue
 from svcctl.sealing.keys import new_master_key
 
 ENVIRON = {"SVCCTL_SECRET_KEY": KEY, "SVCCTL_SECRET_KEY_NEXT": KEY}
@@ -281,3 +285,37 @@ def test_kv_is_told_that_a_database_hangs_and_finds_it_again(call: str, server: 
     with server.stopped(), pytest.raises(Unreachable, match="can't be reached: no answer within"):
         CALLS[call](hasty)
     assert hasty.get("carts", "k", 0.0) == Entry(b"v", None, None)
+
+
+def secret_of(store: Store, role: Role = "admin") -> SecretValue:
+    secret = tokens.new()
+    grant = Grant(name=f"the {role}", role=role)
+    store.apply(commands.CreateToken(id=commands.new_id(), grant=grant, hash=tokens.hash_of(secret)))
+    return secret
+
+
+def test_an_api_without_its_database_says_so_and_not_where_that_is(server: Server, store: Store, database: str):
+    secret = secret_of(store)
+    with closing(Served(lambda: opened(database))) as api, closing(Remote(api.url, secret)) as remote:
+        assert remote.projects() == ()
+        server.kill()
+        try:
+            with api.client(secret.reveal().decode()) as client:
+                answers = [client.get("/v1/projects"), client.get("/health/ready"), client.get("/health/live")]
+        finally:
+            server.start()
+        assert remote.projects() == ()
+    assert [each.status_code for each in answers] == [503, 503, 200]
+    for told in answers[:2]:
+        error = told.json()["error"]
+        assert (error["code"], error["message"]) == (
+            "unreachable",
+            "the store behind this API can't be reached, or is busy",
+        )
+        assert told.headers["x-request-id"] in error["hint"]
+        for private in (str(server.port), "127.0.0.1", "postgres", database.rpartition("/")[2]):
+            assert private not in told.text
+    details = [line["detail"] for line in api.log if line["status"] == 503]
+    name = masked(database)
+    assert details == [f"{name} can't be reached: connection refused"] * 2
+    assert not [line for line in api.log if line["status"] == 200 and "detail" in line]

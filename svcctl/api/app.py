@@ -24,17 +24,18 @@ from svcctl.api.callers import Callers, note
 from svcctl.api.door import LOOPBACK, Door
 from svcctl.api.guarded import Guarded
 from svcctl.api.parsing import body_of, query_of
-from svcctl.api.pool import Lease, Pool
-from svcctl.api.problems import bug, of_status, problem
+from svcctl.api.pool import Busy, Lease, Pool
+from svcctl.api.problems import away, bug, of_status, problem
 from svcctl.api.ranges import wanted_of
 from svcctl.api.route import Raw, Route
 from svcctl.api.uploading import Arriving, whole
 from svcctl.api.watching import Watch
 from svcctl.backend.base import Authority, Stream
 from svcctl.backend.messages import BLOB, Live, Newest, Registered, frames
+from svcctl.commands import Command
 from svcctl.digest import Digest
 from svcctl.errors import Forbidden, SvcctlError, Throttled, Unauthorized, Unreachable
-from svcctl.model import Refusal, Token
+from svcctl.model import Kind, Refusal, Token
 
 Asked = Request[Any, Any, Any]
 ROUTES: tuple[Route, ...] = (
@@ -133,7 +134,7 @@ class Api:
         if route.kind == "poll" and "after" in request.query_params:
             return await self._poll(route, request, hash, peer)
         async with self._pool.lease() as lease:
-            found = await lease.run(self._audited(work, route, request, peer))
+            found = await lease.run(self._audited(work, route, request, peer, body))
         return _answered(found, request)
 
     def _enter(self, backend: Authority, route: Route, request: Asked, hash: Digest, peer: str) -> Guarded:
@@ -154,7 +155,7 @@ class Api:
         return route.handler(backend, **given)
 
     def _audited(
-        self, work: Callable[[Authority], Any], route: Route, request: Asked, peer: str
+        self, work: Callable[[Authority], Any], route: Route, request: Asked, peer: str, body: bytes = b""
     ) -> Callable[[Authority], Any]:
         """A refusal of somebody known is kept; one of a token that is not, `Callers` keeps."""
 
@@ -165,7 +166,7 @@ class Api:
                 raise
             except Forbidden as error:
                 holder: Token = request.scope["state"]["holder"]
-                what = f"{route.method} {tokens.masked(request.url.path[:200])}"
+                what = _kind_of(route, body) or f"{route.method} {tokens.masked(request.url.path[:200])}"
                 refusal = Refusal(at="", actor=holder.name, peer=peer, what=what, why=error.message, token=holder.id)
                 note(backend, refusal)
                 raise
@@ -247,6 +248,9 @@ class Api:
             state["error"] = f"bug: {type(error).__name__}"
             return Response(bug(state["request"]), status_code=500, media_type="application/json")
         state["error"] = error.code
+        if isinstance(error, Unreachable) and not isinstance(error, Busy | Throttled):
+            state["detail"] = error.message
+            error = away(state["request"])
         headers = {"connection": "close"} if request.method in {"POST", "PUT"} else {}
         if isinstance(error, Unauthorized):
             headers["www-authenticate"] = "Bearer"
@@ -289,6 +293,18 @@ async def _parts(lease: Lease, stream: Stream, start: int, length: int, closing:
     finally:
         with suppress(asyncio.CancelledError):
             await asyncio.shield(closing.leave(stream))
+
+
+class _OfKind(msgspec.Struct):
+    kind: Kind
+
+
+def _kind_of(route: Route, body: bytes) -> Kind | None:
+    """Of the command that a request carries, also where it was refused before it was looked at."""
+    if route.body == Command:
+        with suppress(msgspec.MsgspecError, RecursionError):
+            return msgspec.json.decode(body, type=_OfKind).kind
+    return None
 
 
 def _next(stream: Stream, size: int, _: Authority) -> bytes:

@@ -80,6 +80,8 @@ class Door:
             "ms": round(seconds * 1000, 1),
             "error": state.get("error"),
         }
+        if "detail" in state:
+            line["detail"] = clean(state["detail"])
         self._log(wire.line(line))
 
 

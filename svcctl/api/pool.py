@@ -18,6 +18,10 @@ PATIENCE = 30.0
 """Seconds that a request waits for a backend."""
 
 
+class Busy(Unreachable):
+    """The API itself, not what is behind it."""
+
+
 class Lease:
     """A backend for one request; its calls come one after the other."""
 
@@ -48,7 +52,7 @@ class Pool:
             async with asyncio.timeout(PATIENCE):
                 await self._room.acquire()
         except TimeoutError:
-            raise Unreachable("the API is busy", hint="nothing was changed; try again") from None
+            raise Busy("the API is busy", hint="nothing was changed; try again") from None
         try:
             backend = self._free.pop() if self._free else await self._new()
             try:

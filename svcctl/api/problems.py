@@ -30,6 +30,14 @@ def bug(request: str) -> bytes:
     )
 
 
+def away(request: str) -> SvcctlError:
+    """What is told of the store behind the API: where it is, and what it said, is for the log."""
+    return Unreachable(
+        "the store behind this API can't be reached, or is busy",
+        hint=f"nothing is half done; try again. The API's log says more of request {request}",
+    )
+
+
 def of_status(status: int) -> SvcctlError:
     """What the framework refused before any route was asked."""
     kind = _FOREIGN.get(status, UsageError)
