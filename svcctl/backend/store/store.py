@@ -1,8 +1,9 @@
-"""The store: a folder with `ledger.db` (SQLite, WAL, synchronous=FULL), `packs/` and, once there are secrets,
-`secret.key`.
+"""The store, on one of two grounds: a folder with `ledger.db` (SQLite, WAL, synchronous=FULL), `packs/`, `kv.db` and,
+once there are secrets, `secret.key`; or a PostgreSQL database that holds the same in tables, but no key.
 
-One call of `apply` is one transaction under the write lock: the command's id is looked up, the rules plan on what the
-transaction sees, the plan is written, committed. Child processes, hashing and network never happen inside it.
+One call of `apply` is one transaction: the command's id is looked up, the rules plan on what the transaction sees, the
+plan is written, committed. In a folder that happens under the write lock; on PostgreSQL beside other writers, and anew
+where one of them was faster (`racing`). Child processes, hashing and network to elsewhere never happen inside it.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -64,7 +65,7 @@ class _Suspect(Exception):
 
 
 class Store:
-    """A Backend in a folder of this machine."""
+    """A Backend, and an Authority for others."""
 
     def __init__(
         self, ground: Ground, actor: Callable[[], str], clock: Callable[[], datetime], environ: Mapping[str, str]
