@@ -149,7 +149,7 @@ _MOVES = {"standing", "segment", "append", "valueless", "seal_all", "take_secret
 _GOVERNING = {"tokens", "refusals"} | _MOVES
 _READS = {route.operation for route in ROUTES if route.method == "GET"} - _GOVERNING - {"kv_get", "kv_list"}
 _READS.add("several")
-_WRITES = {"apply", "plan", "seal", "missing", "blobs", "artifact", "artifact_altered"} | {
+_WRITES = {"apply", "plan", "seal", "missing", "blobs", "joined", "artifact", "artifact_altered"} | {
     "kv_get",
     "kv_put",
     "kv_delete",
@@ -218,6 +218,25 @@ def test_what_was_refused_is_kept_as_what_it_would_have_been(released: Team) -> 
     ada.get("/v1/tokens")
     kept = released.store.refusals(limit=50).refusals
     assert [each.what for each in kept] == ["GET /v1/tokens", "POST /v1/changes", "POST /v1/plan", "promote"]
+
+
+def test_a_new_service_is_made_once_by_who_reaches_its_production(tmp_path: Path) -> None:
+    with team(tmp_path) as acme:
+        ci, ada = acme.holder("ci", "deployer", environments=("staging",)), acme.holder("ada", "admin")
+        code = {name: acme.scene.code(name, "a1") for name in ("shop", "auth")}
+
+        def deploy() -> httpx.Response:
+            return acme.send(ci, commands.Deploy, environment="staging", code=code)
+
+        refused = deploy()
+        assert error_of(refused) == (403, "forbidden")
+        assert "`svcctl env create production --exist-ok`, this works" in refused.json()["error"]["hint"]
+        created = acme.send(ada, commands.CreateEnvironment, environment="production", exist_ok=True)
+        assert created.status_code == 200
+        assert deploy().status_code == 200
+        elsewhere = acme.send(ci, commands.Configure, environment="production", vars={"A": "1"})
+        assert error_of(elsewhere) == (403, "forbidden")
+        assert elsewhere.json()["error"]["hint"] is None
 
 
 def test_a_clone_of_what_is_in_scope_is(released: Team) -> None:
@@ -454,6 +473,32 @@ def test_t6_an_upload_that_lies_or_is_cut_is_refused_and_leaves_nothing(body: by
     assert ci.post("/v1/blobs/missing", json=[good]).json() == [good]
     assert files_in(acme) == set()
     assert send_blobs(ci, frame(b"good")).json() == {"blobs": 1, "bytes": 4}
+
+
+def test_a_large_blob_is_made_of_parts(acme: Team) -> None:
+    ci = acme.holder("ci", "deployer")
+    whole = digest.of_blob(b"one two one ")
+    parts = [digest.of_blob(part) for part in (b"one ", b"two ", b"one ")]
+    lacking = ci.put(f"/v1/blobs/{whole}", json=parts)
+    assert (lacking.status_code, lacking.json()["missing"]) == (409, sorted(set(parts)))
+    send_blobs(ci, frame(b"one ") + frame(b"two "))
+    assert error_of(ci.put(f"/v1/blobs/{'0' * 64}", json=parts)) == (422, "refused")
+    assert ci.put(f"/v1/blobs/{whole}", json=parts).json() == {}
+    assert ci.get(f"/v1/blobs/{whole}").content == b"one two one "
+    assert ci.put(f"/v1/blobs/{whole}", json=parts).json() == {}
+
+
+def test_a_part_that_is_damaged_is_asked_for_again(acme: Team) -> None:
+    ci = acme.holder("ci", "deployer")
+    whole, parts = digest.of_blob(b"one two "), [digest.of_blob(b"one "), digest.of_blob(b"two ")]
+    send_blobs(ci, frame(b"one ") + frame(b"two "))
+    for each in (acme.folder / "packs").glob("*.pack"):
+        each.chmod(0o600)
+        each.write_bytes(each.read_bytes().replace(b"two ", b"twO "))
+    lacking = ci.put(f"/v1/blobs/{whole}", json=parts)
+    assert (lacking.status_code, lacking.json()["missing"]) == (409, parts[1:])
+    send_blobs(ci, frame(b"two "))
+    assert ci.put(f"/v1/blobs/{whole}", json=parts).json() == {}
 
 
 def test_t6_a_connection_cut_in_the_middle_of_a_blob_leaves_nothing(acme: Team) -> None:

@@ -35,6 +35,7 @@ from svcctl.commands import (
     TagVersion,
 )
 from svcctl.model import Deleted, EnvironmentId, Grant, Protected, Renamed, Role, Version
+from svcctl.names import PRODUCTION
 from svcctl.rules.state import Identity, Plan, Snapshot
 
 Power = Literal["read", "change", "upload", "follow", "fetch", "keyvalues", "reveal", "govern"]
@@ -130,6 +131,18 @@ def may_carry_out(grant: Grant, command: Command, plan: Plan, state: Snapshot) -
         if refusal := lacks_scope(grant, identity.service, identity.name):
             return refusal
     return next(_beyond_role(grant, plan, state), None)
+
+
+def way_out(grant: Grant, plan: Plan, state: Snapshot) -> str | None:
+    """What can be done where all that is out of reach is what new services bring along."""
+    beyond = [identity for identity in _concerned(plan, state) if lacks_scope(grant, identity.service, identity.name)]
+    new = all(identity.name == PRODUCTION and state.place(identity.id) is None for identity in beyond)
+    if not beyond or not new or not all(covers_service(grant, identity.service) for identity in beyond):
+        return None
+    return (
+        f"a new service comes with its {PRODUCTION}; once somebody whose token reaches that has typed "
+        f"`svcctl env create {PRODUCTION} --exist-ok`, this works"
+    )
 
 
 def _concerned(plan: Plan, state: Snapshot) -> Iterator[Identity]:

@@ -295,7 +295,7 @@ class Store:
             raise Forbidden(refusal)
         plan = rules.plan(ledger, command, self._clock(), actor)
         if refusal := access.may_carry_out(grant, command, plan, ledger):
-            raise Forbidden(refusal)
+            raise Forbidden(refusal, hint=access.way_out(grant, plan, ledger))
         return plan
 
     def apply(self, command: "Command") -> Change:
