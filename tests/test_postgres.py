@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -438,6 +439,11 @@ def test_all_commands_run_under_a_role_that_can_only_add_to_history(restricted: 
         store.upload(bundle("nobody's"))
         store.gc(dry_run=False, grace=0)
         assert store.verify().problems == ()
+
+
+def test_the_grants_that_operators_are_told_are_these():
+    told = (Path(__file__).parent.parent / "docs/operations.md").read_text()
+    assert "\n".join(f"    {statement};" for statement in grants("svcctl")) in told
 
 
 @pytest.mark.parametrize(
