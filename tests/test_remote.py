@@ -631,6 +631,22 @@ def test_a_large_upload_travels_in_batches(acme: Team, admin: SecretValue):
     assert len(posted) == 3
 
 
+def test_a_large_file_that_is_cut_on_its_way_up_goes_on_with_the_part_it_was_at(acme: Team, admin: SecretValue):
+    """By another process too: what arrived is in the store."""
+    made = Bundle({"worker.py": "w", "large.bin": "".join(f"{n:09}\n" for n in range(3_500_000))})
+    with Proxy(acme.api.port) as proxy:
+        proxy.next(Trick(up=20_000_000))
+        with closing(Remote(proxy.url, admin, patience=ONCE)) as backend, pytest.raises(Unreachable):
+            backend.upload(made)
+        with closing(Remote(proxy.url, admin, patience=ONCE)) as backend:
+            assert backend.upload(made).blobs == 2
+        assert proxy.up < 42_000_000
+    blob = max(made.manifest.files, key=lambda file: file.size).blob
+    with closing(acme.store.open_blob(blob)) as stream:
+        assert stream.read() == made.open(blob).read()
+    assert acme.store.verify().problems == ()
+
+
 def test_a_blob_that_is_cut_on_its_way_goes_on_where_it_was(acme: Team, admin: SecretValue):
     made = large(1, 20_000_000)
     blob = max(made.manifest.files, key=lambda file: file.size).blob

@@ -107,7 +107,7 @@ def frame_head(blob: Digest, size: int) -> bytes:
 
 def frames(body: Stream) -> Iterator[tuple[Digest, int, "Frame"]]:
     """Each must be read before the next. Raises UsageError where the body ends within one."""
-    while head := _exactly(body, _HEAD.size):
+    while head := exactly(body, _HEAD.size):
         if len(head) < _HEAD.size:
             raise _cut()
         name, size = _HEAD.unpack(head)
@@ -134,10 +134,11 @@ class Frame:
         pass
 
 
-def _exactly(body: Stream, size: int) -> bytes:
+def exactly(body: Stream, size: int) -> bytes:
+    """Less at the end alone."""
     found = b""
     while len(found) < size and (part := body.read(size - len(found))):
-        found += part
+        found = part if not found else found + part
     return found
 
 

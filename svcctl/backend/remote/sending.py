@@ -2,25 +2,30 @@
 one that is much like another that is there, the difference stands for the manifest.
 
 A batch is stored whole, durably, or not at all. So an upload that was cut, also by the end of this process, goes on
-with what is still missing, and has lost one batch at most. Each file is hashed as it is read: one that changed since
-it was bundled ends the upload before the API could store half of it.
+with what is still missing, and has lost one batch at most. A file that is larger than that goes in parts, which are
+blobs too until the API has joined them. Each file is hashed as it is read: one that changed since it was bundled ends
+the upload before the API could store half of it.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
+from itertools import count
 
 from svcctl import digest, wire
 from svcctl.backend.altered import Altered
-from svcctl.backend.base import Artifact, Stored
-from svcctl.backend.messages import FRAMES, MANIFEST, Registered, frame_head
-from svcctl.backend.remote.session import JSON, Session
+from svcctl.backend.base import Artifact, Stored, Stream
+from svcctl.backend.messages import FRAMES, exactly, frame_head
+from svcctl.backend.remote.naming import Naming
+from svcctl.backend.remote.session import Session
 from svcctl.digest import Digest
-from svcctl.errors import Damage, NotFound, Refused, Unreachable, UsageError
+from svcctl.errors import Damage, Refused, Unreachable
 from svcctl.progress import Progress
 
 _LOOKUP = 50_000
 _BATCH_BYTES, _BATCH_BLOBS = 32_000_000, 2_000
+_PART = 16_000_000
 _CHUNK = 262_144
 _ROUNDS = 5
 """Another upload's gc, or a store that loses what it was given, must not keep this one going for ever."""
@@ -39,49 +44,30 @@ def missing(session: Session, blobs: Collection[Digest]) -> frozenset[Digest]:
 
 def upload(session: Session, artifact: Artifact, progress: Progress, told: Altered | None) -> Stored:
     sizes = {file.blob: file.size for file in artifact.manifest.files}
-    naming = _Naming(session, artifact, told)
+    naming = Naming(session, artifact, told)
     blobs = size = 0
     for _ in range(_ROUNDS):
-        gone = naming.ask()
+        gone = naming.artifact()
         if not gone:
             return Stored(blobs=blobs, bytes=size)
         if unknown := gone - sizes.keys():
             raise Damage(f"{session.url} misses blob {digest.short(min(unknown))}, which is none of this artifact")
         new = [blob for blob in sizes if blob in gone]
         progress.start("uploading", sum(sizes[blob] for blob in new))
-        for batch in _batches(new, sizes):
-            _send(session, artifact, batch, sizes, progress)
+        for batch in _batches([blob for blob in new if sizes[blob] <= _BATCH_BYTES], sizes):
+            _send(session, batch, lambda left, told: _frames(artifact, left, sizes, told), progress)
+        for blob in new:
+            if sizes[blob] > _BATCH_BYTES:
+                _send_in_parts(session, naming, artifact, blob, progress)
         progress.done()
         if not blobs:  # the manifest is stored with the first blobs of an artifact
             blobs, size = 1, len(artifact.content)
         blobs, size = blobs + len(new), size + sum(sizes[blob] for blob in new)
-    raise Unreachable(f"{session.url} does not keep what is uploaded", hint="on its machine, svcctl verify says more")
+    raise _not_kept(session)
 
 
-class _Naming:
-    """Of what was sent, as an artifact."""
-
-    def __init__(self, session: Session, artifact: Artifact, told: Altered | None) -> None:
-        self._session = session
-        self._artifact = artifact
-        self._told = wire.canonical(told) if told else None
-
-    def ask(self) -> frozenset[Digest]:
-        """What is missing of it, or damaged; nothing: it is an artifact of the store now."""
-        if self._told is not None:
-            try:
-                return self._ask("POST", self._told, JSON)
-            except (Damage, NotFound, Refused, UsageError):  # no such base, or no such route
-                self._told = None
-        return self._ask("PUT", self._artifact.content, MANIFEST)
-
-    def _ask(self, method: str, body: bytes, media: str) -> frozenset[Digest]:
-        def name() -> bytes:
-            path = f"/v1/artifacts/{self._artifact.digest}"
-            with self._session.answering(method, path, body=body, media=media, accepted=(409,)) as response:
-                return self._session.all_of(response)
-
-        return frozenset(self._session.decoded(self._session.trying(name), Registered).missing)
+def _not_kept(session: Session) -> Unreachable:
+    return Unreachable(f"{session.url} does not keep what is uploaded", hint="on its machine, svcctl verify says more")
 
 
 def _batches(blobs: Iterable[Digest], sizes: dict[Digest, int]) -> Iterator[list[Digest]]:
@@ -97,23 +83,49 @@ def _batches(blobs: Iterable[Digest], sizes: dict[Digest, int]) -> Iterator[list
         yield batch
 
 
+def _send_in_parts(session: Session, naming: Naming, artifact: Artifact, blob: Digest, progress: Progress) -> None:
+    with closing(artifact.open(blob)) as stream:
+        parts = [digest.of_blob(part) for part in _parts(stream, blob)]
+    for attempt in range(_ROUNDS):
+        gone = naming.joined(blob, parts)
+        if not gone:
+            return
+        with closing(artifact.open(blob)) as stream:
+            for name, part in zip(parts, _parts(stream, blob), strict=True):
+                if name in gone:
+                    gone -= {name}
+                    _send(session, [name], partial(_frame, part), progress)
+                elif attempt == 0:
+                    progress.advance(len(part))
+    raise _not_kept(session)
+
+
+def _parts(stream: Stream, blob: Digest) -> Iterator[bytes]:
+    hasher = hashlib.sha256()
+    while part := exactly(stream, _PART):
+        hasher.update(part)
+        yield part
+    if hasher.hexdigest() != blob:
+        raise _changed(stream)
+
+
 def _send(
-    session: Session, artifact: Artifact, batch: Sequence[Digest], sizes: dict[Digest, int], progress: Progress
+    session: Session,
+    batch: Sequence[Digest],
+    body: Callable[[Sequence[Digest], "_Told"], Iterable[bytes]],
+    progress: Progress,
 ) -> None:
     """Each further try asks what is still missing: the answer to the one before may be all that was lost."""
-    tries = 0
+    tries = count()
 
     def post() -> None:
-        nonlocal tries
-        tries += 1
-        left = batch if tries == 1 else [blob for blob in batch if blob in missing(session, batch)]
+        gone = missing(session, batch) if next(tries) else batch
+        left = [blob for blob in batch if blob in gone]
         if not left:
             return
         told = _Told(progress)
         try:
-            with session.answering(
-                "POST", "/v1/blobs", body=lambda: _frames(artifact, left, sizes, told), media=FRAMES
-            ) as response:
+            with session.answering("POST", "/v1/blobs", body=lambda: body(left, told), media=FRAMES) as response:
                 session.decoded(session.all_of(response), Stored)
         except BaseException:
             told.take_back()
@@ -140,12 +152,24 @@ def _frames(artifact: Artifact, blobs: Sequence[Digest], sizes: dict[Digest, int
                     yield bytes(buffer)
                     buffer.clear()
             if left or hasher.hexdigest() != blob:
-                raise Refused(
-                    f"{getattr(stream, 'name', None) or 'a file'} changed while it was being read",
-                    hint="nothing was changed; type the command again",
-                )
+                raise _changed(stream)
     told.sent(len(buffer))
     yield bytes(buffer)
+
+
+def _frame(part: bytes, names: Sequence[Digest], told: "_Told") -> Iterator[bytes]:
+    yield frame_head(names[0], len(part))
+    for start in range(0, len(part), _CHUNK):
+        chunk = part[start : start + _CHUNK]
+        told.sent(len(chunk))
+        yield chunk
+
+
+def _changed(stream: Stream) -> Refused:
+    return Refused(
+        f"{getattr(stream, 'name', None) or 'a file'} changed while it was being read",
+        hint="nothing was changed; type the command again",
+    )
 
 
 class _Told:
