@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.measure import Figure
 
 MODULES = (
-    "start_up", "deploying", "changes", "scale", "bindings", "answers", "waking", "switching", "neighbours", "editing",
-    "team",
+    "start_up", "deploying", "changes", "scale", "bindings", "answers", "waking", "switching", "neighbours", "crowd",
+    "editing", "team",
 )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """What serve and dev are made of: composed here, from the command line's context."""
 
 import hashlib
+import os
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from svcctl import wire
 from svcctl.backend.base import Backend
@@ -13,6 +15,7 @@ from svcctl.cli.context import Context, backend_location, is_api, kept_token, op
 from svcctl.cli.warm import Reach
 from svcctl.dataplane import serving
 from svcctl.dataplane.cache import Cache
+from svcctl.dataplane.crowd import Scale
 from svcctl.dataplane.follower import WAIT
 from svcctl.dataplane.ledger import LedgerSource
 from svcctl.dataplane.logbook import Logbook, LogRecord
@@ -23,6 +26,10 @@ from svcctl.dataplane.worker import Orders
 from svcctl.runtime.assembly import Assembly
 from svcctl.text import clean_lines
 
+if TYPE_CHECKING:
+    from svcctl.backend import remote
+
+Opener = Callable[[], Backend]
 _MEGABYTE = 1 << 20
 _POLL = 5.0
 """Seconds of one poll of an API: shorter, and twenty nodes ask for nothing all day."""
@@ -50,7 +57,7 @@ def orders(
     )
 
 
-def plane(context: Context, given: Orders, patience: Patience) -> Plane:
+def plane(context: Context, given: Orders, patience: Patience, scale: Scale | None = None) -> Plane:
     # A store that was moved away may come back: nothing is put in its place.
     logbook = Logbook(context.own_folder / "logs", parents=not isinstance(backend_location(context), Path))
 
@@ -66,8 +73,14 @@ def plane(context: Context, given: Orders, patience: Patience) -> Plane:
         orders=given,
         record=record,
         patience=patience,
+        scale=scale or Scale(),
         given=wire.canonical(reach(context)),
     )
+
+
+def processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def reach(context: Context) -> Reach:
@@ -97,17 +110,22 @@ def ledger(context: Context, plane: Plane, cache: Path | None) -> LedgerSource:
 
     wait = WAIT if isinstance(location, Path) else _POLL
     kept = Cache(context.path(cache).absolute() if cache else cache_folder(location))  # workers are elsewhere
-    return LedgerSource(_opening(context, location), Backend.close, standing, kept, plane.say, wait=wait)
+    open, hastily = _opening(context, location)
+    return LedgerSource(open, Backend.close, standing, kept, plane.say, wait=wait, open_hastily=hastily)
 
 
-def _opening(context: Context, location: str | Path) -> Callable[[], Backend]:
-    """Each time anew, for whichever thread asks."""
+def _opening(context: Context, location: str | Path) -> tuple[Opener, Opener | None]:
+    """Each time anew, for whichever thread asks; and for a node that has what it needs, should the API not answer."""
     if not is_api(location):
-        return lambda: Store.open(location, environ=context.environ, create=False)
-    from svcctl.backend.remote import Seen
+        return lambda: Store.open(location, environ=context.environ, create=False), None
+    from svcctl.backend.remote import HASTY, PATIENT, Seen
 
     seen = Seen()
-    return lambda: open_api(context, str(location), seen)
+
+    def opener(patience: "remote.Patience") -> Opener:
+        return lambda: open_api(context, str(location), seen=seen, patience=patience)
+
+    return opener(PATIENT), opener(HASTY)
 
 
 def cache_folder(location: str | Path) -> Path:

@@ -58,6 +58,8 @@ class Kind(IntEnum):
     """To the warm parent: send a signal to a worker."""
     ADOPTED = 14
     """From a worker: it has so many more of the connections that it was sent."""
+    SHED = 15
+    """Hand back so many connections, each when it next is at a request's boundary."""
 
 
 class Garbled(Exception):

@@ -37,14 +37,24 @@ _ENDING = 5.0
 
 
 class LedgerSource:
-    """A Source (router). `open` is called in the thread that uses what it opens; `close` ends a backend."""
+    """A Source (router). `open` is called in the thread that uses what it opens; `close` ends a backend. What
+    `open_hastily` opens is given up soon where it does not answer: for a start that has the cache to serve from."""
 
     def __init__(
-        self, open: Open, close: Close, standing: Standing, cache: Cache, say: Say, *, wait: float = WAIT
+        self,
+        open: Open,
+        close: Close,
+        standing: Standing,
+        cache: Cache,
+        say: Say,
+        *,
+        wait: float = WAIT,
+        open_hastily: Open | None = None,
     ) -> None:
         self.landscape = Landscape()
         self.reachable = True
         self._open = open
+        self._open_hastily = open_hastily
         self._close = close
         self._standing = standing
         self._cache = cache
@@ -67,7 +77,7 @@ class LedgerSource:
     async def start(self, changed: Changed) -> None:
         """Knows what there is when it returns; from then on calls `changed` after each change."""
         self._loop = asyncio.get_running_loop()
-        await self._read(partial(self._take, anew=False))
+        await self._read(self._begin)
         self._follower = Follower(
             self._open,
             self._close,
@@ -144,12 +154,19 @@ class LedgerSource:
 
     # ---- in the reader's thread
 
-    def _take(self, *, anew: bool) -> None:
+    def _begin(self) -> None:
+        if self._open_hastily is None or self._cache.kept() is None:
+            self._take(anew=False)
+        else:
+            self._take(anew=False, open=self._open_hastily)
+            self._let_go()
+
+    def _take(self, *, anew: bool, open: Open | None = None) -> None:
         """News from the backend; without one, what was kept of it."""
         if anew:
             self._let_go()
         try:
-            backend = self._reached()
+            backend = self._reached(open)
             self._learn(backend, anew=anew)
         except (SvcctlError, msgspec.MsgspecError) as error:
             self._doubt(error)
@@ -183,13 +200,13 @@ class LedgerSource:
         else:
             self._complaints.pop("cache", None)
 
-    def _reached(self) -> Backend:
+    def _reached(self, open: Open | None = None) -> Backend:
         if self._backend is None:
             try:
                 self._stands = self._standing()
             except OSError:
                 self._stands = None  # `open` says it better
-            self._backend = self._open()
+            self._backend = (open or self._open)()
         return self._backend
 
     def _found(self) -> None:

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from svcctl import wire
 from svcctl.dataplane import gate
+from svcctl.dataplane.crowd import Scale
 from svcctl.dataplane.gate import BadRequest
 from svcctl.dataplane.goodbyes import Goodbyes
 from svcctl.dataplane.output import Say
@@ -57,7 +58,15 @@ class Source(Protocol):
 
 class Router:
     def __init__(
-        self, source: Source, parent: WarmParent, orders: Orders, say: Say, patience: Patience, *, most: int
+        self,
+        source: Source,
+        parent: WarmParent,
+        orders: Orders,
+        say: Say,
+        patience: Patience,
+        *,
+        most: int,
+        scale: Scale,
     ) -> None:
         """`most`: connections that may wait here at once."""
         self.loop = asyncio.get_running_loop()
@@ -77,6 +86,7 @@ class Router:
             goodbye=self._goodbyes.say,
             say=say,
             patience=patience,
+            scale=scale,
         )
         self._routes = Routes(())
         self._fronts: set[Front] = set()

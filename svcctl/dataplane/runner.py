@@ -18,6 +18,7 @@ is nobody's business. The log has it.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 from svcctl import digest, wire
 from svcctl.dataplane import resting
 from svcctl.dataplane.assembling import NotLive
+from svcctl.dataplane.crowd import Crowd, Scale
 from svcctl.dataplane.output import Say
 from svcctl.dataplane.processes import WarmParent
 from svcctl.dataplane.resting import Rest
@@ -69,6 +71,7 @@ class Means(NamedTuple):
     goodbye: Callable[[int, bytes], None]
     say: Say
     patience: Patience
+    scale: Scale
 
 
 class Runner(Events):
@@ -81,6 +84,7 @@ class Runner(Events):
         self.trouble: Trouble | None = None
         self._means = means
         self._loop = means.loop
+        self._crowd = Crowd(means.scale)
         self._draining: set[WorkerProcess] = set()
         self._waiting = Waiting(means.loop, means.goodbye)
         self._rest = Rest()
@@ -101,8 +105,8 @@ class Runner(Events):
         if self._closed:
             self._waiting.refuse(descriptor, unread, Trouble(503, "svcctl is ending"))
         elif self.current is not None:
-            if self.current.behind < _BEHIND:
-                self.current.adopt(descriptor, unread)
+            if (worker := self._crowd.least_busy(self.current)).behind < _BEHIND:
+                worker.adopt(descriptor, unread)
             else:
                 self._waiting.refuse(descriptor, unread, Trouble(503, f"{self.place} is busy; try again"))
         elif self.trouble and (left := self._rest.left(now)) > _SHORT:
@@ -185,14 +189,20 @@ class Runner(Events):
 
     def _spawn(self, assembly: Assembly, fingerprint: str) -> None:
         try:
-            worker = self._means.parent.spawn(
-                replace(self._means.orders, assembly=assembly, key=self.key), self, fingerprint
-            )
+            worker = self._begun(assembly, fingerprint)
         except OSError as error:
             self._not_now(f"{self.place} can't be started: there can be no other process: {error.strerror}")
             return
         self._drop_successor()
         self.successor = worker
+
+    def _begun(self, assembly: Assembly, fingerprint: str) -> WorkerProcess:
+        orders = replace(self._means.orders, assembly=assembly, key=self.key)
+        return self._means.parent.spawn(orders, self, fingerprint)
+
+    def _help(self, first: WorkerProcess) -> None:
+        with suppress(OSError):  # then it goes on as it is, and is helped once there can be another process
+            self._crowd.begin(self._begun(first.orders.assembly, first.fingerprint))
 
     # ---- what can't run
 
@@ -234,6 +244,9 @@ class Runner(Events):
     # ---- what workers say
 
     def ready(self, worker: WorkerProcess) -> None:
+        if self.current is not None and self._crowd.join(worker, self.current):
+            worker.claim(self._means.claims(self.key))
+            return
         if worker is not self.successor:
             return  # it was told to end
         old, self.current, self.successor = self.current, worker, None
@@ -242,11 +255,14 @@ class Runner(Events):
         worker.claim(self._means.claims(self.key))
         self._waiting.hand_to(worker)
         if old is not None:
-            self._drain(old)
+            for each in (old, *self._crowd.disperse(needed=True)):
+                self._drain(each)
 
     def failed(self, worker: WorkerProcess, message: str) -> None:
         if worker is self.successor:
             self._start_failed(worker, message)
+        elif self._crowd.leave(worker):
+            self._drain(worker)
 
     def gone(self, worker: WorkerProcess, how: str) -> None:
         if worker is self.successor:
@@ -256,7 +272,12 @@ class Runner(Events):
             else:
                 self._start_failed(worker, f"{worker.ref} does not start: its process {how}")
         elif worker is self.current:
-            self.current = None
+            self.current = self._crowd.promote()
+            if self.current is None:
+                for each in self._crowd.disperse(needed=True):
+                    self._drain(each)
+            self._crashed(worker, how)
+        elif self._crowd.leave(worker):
             self._crashed(worker, how)
         self._draining.discard(worker)
         if self._waiting and self.successor is None:
@@ -264,7 +285,8 @@ class Runner(Events):
 
     def _crashed(self, worker: WorkerProcess, how: str) -> None:
         if not worker.condemned:
-            self._means.say("error", f"{worker.ref}: its worker {how}; the next request starts another")
+            then = "others go on" if self.current else "the next request starts another"
+            self._means.say("error", f"{worker.ref}: its worker {how}; {then}")
         now = self._loop.time()
         if now - worker.begun_at < resting.GROWN_UP:
             self._rest.begin(now, resting.CRASH)
@@ -285,10 +307,14 @@ class Runner(Events):
             return
         if self._complaint is not None and not self._rest.gives_up and self._rest.left(now) == 0:
             self._look()
-        elif self.current.busy.abandoned >= _ABANDONED:
+        elif any(each.busy.abandoned >= _ABANDONED for each in (self.current, *self._crowd.workers)):
             self._means.say("warning", f"{self.current.ref}: too many sync handlers hang; its worker is replaced")
             self._spawn(self.current.orders.assembly, self.current.fingerprint)
-        else:
+        elif self._crowd.is_too_small(self.current, now):
+            self._help(self.current)
+        elif spare := self._crowd.to_spare(self.current, now):
+            self._drain(spare)
+        elif not self._crowd:
             self._stop_if_idle(self.current, now)
 
     def _watch(self, worker: WorkerProcess, now: float) -> None:
@@ -333,7 +359,8 @@ class Runner(Events):
     def _let_go(self) -> None:
         self._drop_successor()
         if self.current is not None:
-            self._drain(self.current)
+            for each in (self.current, *self._crowd.disperse(needed=False)):
+                self._drain(each)
             self.current = None
 
     def _drain(self, worker: WorkerProcess) -> None:
@@ -342,12 +369,14 @@ class Runner(Events):
 
     def claim(self) -> None:
         """Routes changed."""
-        if self.current is not None:
-            self.current.claim(self._means.claims(self.key))
+        for worker in (self.current, *self._crowd.workers):
+            if worker is not None and worker.ready:
+                worker.claim(self._means.claims(self.key))
 
     @property
     def workers(self) -> list[WorkerProcess]:
-        return [each for each in (self.current, self.successor, *self._draining) if each is not None]
+        mine = (self.current, self.successor, *self._crowd.workers, *self._draining)
+        return [each for each in mine if each is not None]
 
     def is_over(self, now: float) -> bool:
         """Whether nothing would be missed."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import uvloop
 
+from svcctl.dataplane.crowd import Scale
 from svcctl.dataplane.logbook import Level, LogRecord
 from svcctl.dataplane.processes import WarmParent
 from svcctl.dataplane.router import Changed, Router, Source
@@ -25,6 +26,7 @@ _FIRST_PASSED = 3
 """The first descriptor that systemd passes on."""
 _SPARE_DESCRIPTORS = 200
 _PATIENCE = Patience()
+_ALONE = Scale()
 _MOST = 1 << 20
 
 
@@ -47,16 +49,18 @@ class Plane:
         orders: Orders,
         record: Callable[[list[LogRecord]], None],
         patience: Patience = _PATIENCE,
+        scale: Scale = _ALONE,
         given: bytes = b"",
     ) -> None:
-        """`program` starts the warm parent; it is given `drain_timeout` and the number of its descriptor, and `given`
-        on its standard input: what no other process should see."""
+        """`program` starts the warm parent; it is given `drain_timeout` and
+        the number of its descriptor, and `given` on its standard input: what no other process should see."""
         self.orders = orders
         self._program = [*program, str(orders.drain_timeout)]
         self._environ = environ
         self._given = given
         self._record = record
         self._patience = patience
+        self._scale = scale
 
     def say(self, level: Level, message: str) -> None:
         """svcctl's own words, into the same log as the handlers'."""
@@ -76,7 +80,7 @@ class Plane:
         asked = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, self._asked, each, asked, parent)
-        router = Router(source, parent, self.orders, self.say, self._patience, most=most)
+        router = Router(source, parent, self.orders, self.say, self._patience, most=most, scale=self._scale)
         try:
             await source.start(router.changed)
             await router.listen(sock)

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import formatdate
@@ -87,6 +88,8 @@ class Busy(Model):
     """Answered since the start."""
     abandoned: int
     """Threads of sync handlers that nobody waits for any more."""
+    cpu: float
+    """Seconds on a processor since the start."""
 
 
 class Worker:
@@ -113,6 +116,8 @@ class Worker:
         self._draining = False
         self._leaving: asyncio.Task[None] | None = None
         self._adopting = 0
+        self._shedding = 0
+        """Connections that are too many."""
         self._untold = 0
         """Connections that the router has not heard were adopted."""
         self._watching: asyncio.TimerHandle | None = None
@@ -138,8 +143,11 @@ class Worker:
                     connections=len(self._connections),
                     requests=self.server_state.total_requests,
                     abandoned=threads.abandoned(),
+                    cpu=time.process_time(),
                 )
                 self._channel.send(Kind.PONG, wire.canonical(busy))
+            case Kind.SHED:
+                self._shedding = int(payload)
             case Kind.DRAIN:
                 self._drain()
             case _:
@@ -266,6 +274,9 @@ class Worker:
     def idle(self, connection: Connection) -> None:
         """It is at a boundary."""
         if self._draining:
+            connection.leave()
+        elif self._shedding:
+            self._shedding -= 1
             connection.leave()
 
     def start(self, exchange: Exchange) -> None:

@@ -73,11 +73,16 @@ class WorkerProcess:
         self.ready = False
         self.lost = False
         """Its parent died before it said that it was forked: nothing is wrong with what it was to run."""
-        self.busy = Busy(active=0, connections=0, requests=0, abandoned=0)
+        self.busy = Busy(active=0, connections=0, requests=0, abandoned=0, cpu=0.0)
+        self.share = 0.0
+        """Of one processor, between its last two PONGs."""
         self.condemned = False
         self._pinged_at: float | None = None
         """When the oldest PING without an answer was sent."""
         self._next_ping = 0.0
+        self._heard_at: float | None = None
+        self._uncounted = 0
+        """Connections that it was sent since its last PONG."""
         self._loop = loop
         self._events = events
         self._signals = signals
@@ -111,6 +116,11 @@ class WorkerProcess:
         """Connections that it was sent and has not taken yet."""
         return len(self._sent)
 
+    @property
+    def connections(self) -> int:
+        """That it has, by what it last said and what it was sent since."""
+        return self.busy.connections + self._uncounted
+
     # ---- what it is told
 
     def claim(self, entries: bytes) -> None:
@@ -119,8 +129,14 @@ class WorkerProcess:
             self._channel.send(Kind.CLAIMS, entries)
 
     def adopt(self, descriptor: int, unread: bytes) -> None:
+        self._uncounted += 1
         self._sent.append((descriptor, unread))
         self._channel.send(Kind.CONNECTION, unread, descriptor, keep=True)
+
+    def shed(self, count: int) -> None:
+        """So many of its connections are to be handed back."""
+        if count:
+            self._channel.send(Kind.SHED, str(count).encode())
 
     def drain(self) -> None:
         if self.drained_at is None:
@@ -180,9 +196,15 @@ class WorkerProcess:
                     os.close(self._sent.popleft()[0])
             case Kind.PONG:
                 self._pinged_at = None
-                self.busy = wire.decode(payload, Busy)
+                self._hear(wire.decode(payload, Busy))
             case _:
                 raise Garbled(f"{kind.name}: not a worker's to say")
+
+    def _hear(self, busy: Busy) -> None:
+        now = self._loop.time()
+        if self._heard_at is not None and now > self._heard_at:
+            self.share = (busy.cpu - self.busy.cpu) / (now - self._heard_at)
+        self._heard_at, self.busy, self._uncounted = now, busy, 0
 
     def exited(self, how: str) -> None:
         """The parent says so."""

@@ -9,6 +9,7 @@ from svcctl.cli import running
 from svcctl.cli.context import Context
 from svcctl.cli.options import HostOption, PortOption
 from svcctl.cli.output import Block, Cell, Content, Success, Table
+from svcctl.dataplane.crowd import Scale
 from svcctl.dataplane.runner import Patience
 from svcctl.model import Environment, Model
 
@@ -41,6 +42,18 @@ def serve(
     memory: Annotated[
         int, typer.Option("--memory", metavar="MB", min=64, help="What one worker process may allocate.")
     ] = 512,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", min=1, help="Processes that one busy deployment may have; else one a processor."
+        ),
+    ] = None,
+    busy: Annotated[
+        int,
+        typer.Option(
+            "--busy", metavar="PERCENT", min=1, max=100, help="Of a processor: who takes more gets another worker."
+        ),
+    ] = 80,
     request_timeout: Annotated[
         float, typer.Option("--request-timeout", metavar="SECONDS", min=0.1, help="Until a handler must have answered.")
     ] = 30.0,
@@ -76,6 +89,7 @@ def serve(
             access_log=access_log,
         ),
         Patience(idle=idle, blocked=blocked, start=start_timeout),
+        Scale(workers or running.processors(), busy / 100),
     )
     sock = running.listener(context, host, port)
     source = running.ledger(context, plane, cache)
