@@ -195,6 +195,7 @@ def test_an_answer_that_breaks_off_is_not_taken_for_whole(path: str, client: Cli
 def test_what_cannot_be_sent_is_answered_with_500(path: str, client: Client):
     answer = client.ask(get(SHOP, path))
     assert (answer.status, answer.header("set-cookie")) == (500, None)
+    assert answer.text.startswith("Internal Server Error (request ")
 
 
 def test_an_application_may_close_the_connection(client: Client):

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from svcctl.runtime import capture
+from svcctl.runtime.invocation import current
 
 if TYPE_CHECKING:
     from svcctl.dataplane.protocol import Connection
@@ -35,7 +36,6 @@ _PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
 _STATUS_LINES: Final = {
     status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode() for status in range(100, 600)
 }
-_FAILED: Final = b"Internal Server Error\n"
 
 _lines: dict[Raw, bytes] = {}
 """Of headers that were sent before."""
@@ -106,9 +106,10 @@ class Exchange:
             return
         if not self.started:
             self.keep_alive = False
-            length = b"%d" % len(_FAILED)
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", length)]
-            if self.respond(500, headers, b"" if self.scope["method"] == "HEAD" else _FAILED):
+            invocation = current.get(None)
+            text = f"Internal Server Error (request {invocation.outer.id if invocation else '-'})\n".encode()
+            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
+            if self.respond(500, headers, b"" if self.scope["method"] == "HEAD" else text):
                 return
         self._send_head()
         self._connection.transport.close()
