@@ -63,6 +63,7 @@ def test_what_nobody_edits_is_passed_over(told: Told):
         "shop/w.pyc",
         "shop/x.sqlite3-wal",
         "shop/.w.py.swp",
+        "shop/sedQ1b2C3",
     ):
         (told.project / path).write_text("x")
     (told.project / "shop/__pycache__").mkdir()

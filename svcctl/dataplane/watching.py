@@ -20,7 +20,7 @@ _FOLDERS = frozenset(
     }
 )  # fmt: skip
 _FILES = re.compile(
-    r".*\.py[cod]|.*\.sw[a-z]|.*~|\.#.*|#.*#|4913|\.DS_Store|.*___jb_(tmp|old)___"  # byte code, editors' own
+    r".*\.py[cod]|.*\.sw[a-z]|.*~|\.#.*|#.*#|4913|sed\w{6}|\.DS_Store|.*___jb_(tmp|old)___"  # byte code, editors' own
     r"|.*\.(tmp|log|pid|db|sqlite|sqlite3)(-\w+)?",  # what handlers write
     re.DOTALL,
 )
