@@ -1,6 +1,7 @@
 """Data planes on an API: several nodes, the API killed and started again, what a node keeps and what it shows."""
 
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -119,6 +120,7 @@ def test_nodes_go_on_and_start_again_while_the_api_is_gone(team: Team) -> None:
             two.says("the store can't be read")
             for node in (one, two):
                 assert node.get(SHOP).text == "shop v1"
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", team.port)))  # accepts, and says nothing
         with team.node("two") as two:
             two.says("what was last seen of it is served")
             assert two.get(SHOP).text == "shop v1"
@@ -127,6 +129,7 @@ def test_nodes_go_on_and_start_again_while_the_api_is_gone(team: Team) -> None:
             assert two.get(SHOP, "/get").status == 503
             assert one.get(SHOP, "/get").status == 503
             assert time.monotonic() - began < PATIENCE
+            silent.close()
             team.start()
             team.write("v2")
             team.done("deploy")

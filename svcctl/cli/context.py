@@ -18,7 +18,7 @@ from svcctl.progress import Progress
 
 if TYPE_CHECKING:
     from svcctl.backend.base import Backend
-    from svcctl.backend.remote import Remote, Seen
+    from svcctl.backend.remote import Patience, Remote, Seen
     from svcctl.backend.store import Store
     from svcctl.sealing import SecretValue
 
@@ -245,11 +245,12 @@ def opened(context: Context, location: str | Path, *, create: bool) -> "Backend"
     return _store_at(context, location, create=create)
 
 
-def open_api(context: Context, url: str, seen: "Seen | None" = None) -> "Remote":
+def open_api(context: Context, url: str, *, seen: "Seen | None" = None, patience: "Patience | None" = None) -> "Remote":
     """With the token that is kept for it."""
     from svcctl.backend.remote import HASTY, PATIENT, Remote
 
-    return Remote(url, kept_token(context, url), patience=HASTY if context.hasty else PATIENT, seen=seen)
+    patience = patience or (HASTY if context.hasty else PATIENT)
+    return Remote(url, kept_token(context, url), patience=patience, seen=seen)
 
 
 def kept_token(context: Context, url: str) -> "SecretValue | None":
@@ -282,9 +283,7 @@ def works_on_stores(context: Context, location: str | Path) -> Refused:
 def _store_at(context: Context, location: str | Path, *, create: bool) -> "Store":
     from svcctl.backend.store import Store
 
-    return Store.open(
-        location, actor=lambda: context.actor, clock=context.clock, environ=context.environ, create=create
-    )
+    return Store.open(location, actor=lambda: context.actor, environ=context.environ, create=create)
 
 
 def _warn_of_network(context: Context, location: Path) -> None:

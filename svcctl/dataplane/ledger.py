@@ -162,7 +162,10 @@ class LedgerSource:
             self._let_go()
 
     def _take(self, *, anew: bool, open: Open | None = None) -> None:
-        """News from the backend; without one, what was kept of it."""
+        """News from the backend; without one, what was kept of it. One that is gone is not waited for here, where
+        requests would wait too: the follower tells when it is there again."""
+        if not (anew or self.reachable):
+            return
         if anew:
             self._let_go()
         try:
