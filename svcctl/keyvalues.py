@@ -52,6 +52,11 @@ class Entry(NamedTuple):
     metadata: str | None = None
     """JSON, as it was put."""
     expires: int | None = None
+    ttl: int | None = None
+    """To be put: in so many seconds, by the store's clock, whatever `expires` says by the writer's."""
+
+    def end(self, now: float) -> int | None:
+        return self.expires if self.ttl is None else int(now) + self.ttl
 
 
 class Key(NamedTuple):
@@ -83,9 +88,9 @@ class KeyValues(Protocol):
     def near(self) -> bool:
         """Whether a small value is read in microseconds, so that an event loop can wait for it."""
 
-    def get(self, namespace: str, key: str, now: float, *, most: int | None = None) -> Entry | None:
-        """None where there is nothing, or nothing any more. Raises Larger, having read nothing, where the value is
-        longer than `most` bytes."""
+    def get(self, namespace: str, key: str, now: float | None = None, *, most: int | None = None) -> Entry | None:
+        """None where there is nothing, or nothing any more: by the store's clock, unless `now` says when. Raises
+        Larger, having read nothing, where the value is longer than `most` bytes."""
 
     def put(self, namespace: str, key: str, value: bytes, metadata: str | None, expires: int | None) -> None:
         """A namespace begins with its first entry."""
@@ -96,7 +101,7 @@ class KeyValues(Protocol):
     def delete(self, namespace: str, key: str) -> None:
         """What is not there stays so."""
 
-    def list(self, namespace: str, prefix: str, limit: int, cursor: str | None, now: float) -> Page:
+    def list(self, namespace: str, prefix: str, limit: int, cursor: str | None, now: float | None = None) -> Page:
         """In the order of the keys' UTF-8. A page sees one instant, several pages don't: a key that stays is on exactly
         one of them, whatever else comes and goes. Raises KVError for a cursor that no page gave."""
 

@@ -1,19 +1,28 @@
 """What goes wrong between machines: writers in each other's way, a database that hangs, clocks that disagree, programs
 of two versions on one store."""
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import psycopg
 import pytest
-from apis import Served
+import remotely
+from apis import BODY, Served
 from postgres import KEY, Server
-from scene import Clock, People, Scene, bundle
+from processes import Acme
+from scene import SHOP_AND_AUTH, Clock, People, Scene, bundle
+from test_api_processes import serving
 
-from svcctl import commands, digest, tokens
+from svcctl import ages, commands, config, digest, keyvalues, tokens, wire
+from svcctl.backend.messages import KVEntry
 from svcctl.backend.remote import Remote
 from svcctl.backend.store import Store, gc
 from svcctl.backend.store.kv import KeyValueStore
@@ -21,6 +30,7 @@ from svcctl.backend.store.postgres import masked
 from svcctl.errors import Unreachable
 from svcctl.keyvalues import Entry
 from svcctl.model import Grant, Refusal, Role
+from svcctl.runtime.kv import KVNamespace
 from svcctl.sealing import SecretValue
 from svcctl.sealing.keys import new_master_key
 
@@ -319,3 +329,91 @@ def test_an_api_without_its_database_says_so_and_not_where_that_is(server: Serve
     name = masked(database)
     assert details == [f"{name} can't be reached: connection refused"] * 2
     assert not [line for line in api.log if line["status"] == 200 and "detail" in line]
+
+
+# ---- clocks that disagree
+
+SKEWED = """
+import datetime, os, time
+
+skew = float(os.environ["SKEW"])
+right, right_ns = time.time, time.time_ns
+time.time = lambda: right() + skew
+time.time_ns = lambda: right_ns() + int(skew * 1e9)
+
+
+class Skewed(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls.fromtimestamp(time.time(), tz)
+
+
+datetime.datetime = Skewed
+"""
+HOUR = 3600
+
+
+def test_replicas_an_hour_apart_go_by_their_database(database: str, tmp_path: Path):
+    """Times run on in the order of numbers, a token is good until its end, an entry too, whichever is asked."""
+    acme = Acme.new(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(SKEWED)
+    with closing(Store.open(database)) as store:
+        began = store.now()
+        ends = ages.timestamp(began + timedelta(minutes=30))
+        secret = tokens.new()
+        grant = Grant(name="ada", role="admin", expires=ends)
+        store.apply(commands.CreateToken(id=commands.new_id(), grant=grant, hash=tokens.hash_of(secret)))
+        token = secret.reveal().decode()
+        with ExitStack() as stack:
+            replicas = [
+                stack.enter_context(
+                    serving(acme, "--store", database, PYTHONPATH=str(tmp_path), SKEW=str(skew), **ENVIRON)
+                )
+                for skew in (HOUR, -HOUR)
+            ]
+            ahead, behind = [stack.enter_context(each.client(token)) for each in replicas]
+            for number, client in enumerate((ahead, behind, ahead, behind)):
+                assert create(client, f"e{number}").status_code == 200
+            life = namespace_in(store)
+            entry = wire.canonical([KVEntry(key="k", value=b"v", expires=7, ttl=600)])
+            for client in (behind, ahead):
+                assert client.put(f"/v1/kv/{life}/entries", content=entry, headers=BODY).status_code == 200
+                for asked in (behind, ahead):
+                    assert asked.get(f"/v1/kv/{life}/entry?key=k").json()["entry"]["value"] == "dg=="
+            said = behind.get("/v1/changes?project=acme").json()["changes"]
+        ats = [change["at"] for change in reversed(said)]
+        assert len(ats) == 5
+        assert ats == sorted(ats)
+        assert ages.timestamp(began) <= ats[0]
+        assert ats[-1] <= ages.timestamp(store.now())
+
+
+def create(client: httpx.Client, name: str) -> httpx.Response:
+    project = config.load_text(SHOP_AND_AUTH).as_sent()
+    command = commands.CreateEnvironment(id=commands.new_id(), project=project, environment=name)
+    return client.post("/v1/changes", content=wire.canonical(command), headers=BODY)
+
+
+def namespace_in(store: Store) -> str:
+    return keyvalues.namespace(store.environment("shop", "e0").id, 0, "carts")
+
+
+@pytest.mark.parametrize("place", ["folder", "postgres"])
+def test_what_a_node_with_a_wrong_clock_keeps_for_ten_minutes_is_kept_for_ten_minutes(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    where = tmp_path / "store" if place == "folder" else request.getfixturevalue("database")
+    with closing(Store.open(where)) as store:
+        Scene(store, Clock(), People()).create("e0")
+        life = namespace_in(store)
+        with remotely.api(lambda: store, People()) as transport:
+            remote = remotely.remote(transport)
+            for skew in (-HOUR, HOUR):
+                wrong = SimpleNamespace(time=lambda skew=skew: time.time() + skew)
+                monkeypatch.setattr("svcctl.runtime.kv.time", wrong)
+                namespace = KVNamespace(remote.keyvalues, life)
+                asyncio.run(namespace.put("k", "v", expiration_ttl=600))
+                assert asyncio.run(namespace.get("k")) == "v"
+                found = store.keyvalues.get(life, "k")
+                assert found is not None
+                assert abs((found.expires or 0) - store.now().timestamp() - 600) < 60

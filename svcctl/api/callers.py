@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from svcctl import ages, tokens
@@ -32,7 +31,8 @@ _USE = 60.0  # seconds between two notes that a token was used
 class Callers:
     """Shared by all requests of a process; its parts are plain dicts, changed under the interpreter's lock."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` never goes back: one that is set anew must hold nobody off for as long as that."""
         self._clock = clock
         self._failures: OrderedDict[str, float] = OrderedDict()
         self._right: OrderedDict[tuple[str, Digest], float] = OrderedDict()
@@ -55,7 +55,7 @@ class Callers:
     def identify(self, backend: Authority, hash: Digest, peer: str, what: str) -> Token:
         """Raises Unauthorized for a token that is unknown, revoked or expired."""
         token = backend.token(hash)
-        why = _wrong(token, ages.timestamp(datetime.fromtimestamp(self._clock(), UTC)))
+        why = _wrong(token, ages.timestamp(backend.now()))
         if token is None or why is not None:
             self._failed(peer)
             self._right.pop((peer, hash), None)
@@ -68,7 +68,7 @@ class Callers:
 
     def _note_use(self, backend: Authority, token: Token) -> None:
         now = self._clock()
-        if now - self._used.get(token.id, 0.0) < _USE:
+        if now - self._used.get(token.id, -_USE) < _USE:
             return
         _remember(self._used, token.id, now)
         try:

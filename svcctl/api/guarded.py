@@ -5,7 +5,6 @@ Every request goes through one of these, so that no route can forget to ask. Wha
 (settings, manifests, blobs) is open to every reader: the name is known to those alone who were shown it.
 """
 
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -206,11 +205,11 @@ class Guarded:
             raise NotFound(f"no environment {id!r}")
         self._require_place(power, found.service, found.name)
 
-    # ---- KV; time is this machine's: a node with a wrong clock must not bring back what is over
+    # ---- KV; time is the store's: a node with a wrong clock must not bring back what is over
 
     def kv_get(self, namespace: str, key: str, most: int | None) -> Entry | None:
         self._require_namespace(namespace)
-        return self._backend.keyvalues.get(namespace, key, time.time(), most=most)
+        return self._backend.keyvalues.get(namespace, key, most=most)
 
     def kv_put(self, namespace: str, entries: Sequence[tuple[str, Entry]]) -> None:
         self._require_namespace(namespace)
@@ -222,7 +221,7 @@ class Guarded:
 
     def kv_list(self, namespace: str, prefix: str, limit: int, cursor: str | None) -> Page:
         self._require_namespace(namespace)
-        return self._backend.keyvalues.list(namespace, prefix, limit, cursor, time.time())
+        return self._backend.keyvalues.list(namespace, prefix, limit, cursor)
 
     def kv_copy(self, source: str, target: str) -> int | None:
         self._require_namespace(source)

@@ -85,7 +85,10 @@ def kv_put(backend: Guarded, asked: OneNamespace, body: tuple[KVEntry, ...]) -> 
     for each in body:
         _check_key("PUT", each.key)
         _check_size(len(each.value))
-    backend.kv_put(asked.namespace, [(each.key, Entry(each.value, each.metadata, each.expires)) for each in body])
+        _check_seconds(each.expires)
+        _check_seconds(each.ttl)
+    entries = [(each.key, Entry(each.value, each.metadata, each.expires, each.ttl)) for each in body]
+    backend.kv_put(asked.namespace, entries)
 
 
 def kv_delete(backend: Guarded, asked: OneKey) -> None:
@@ -112,6 +115,11 @@ def _check_key(operation: str, key: str) -> None:
         check_key(operation, key)  # type: ignore[arg-type]  # one of its operations
     except KVError as error:
         raise UsageError(str(error)) from error
+
+
+def _check_seconds(seconds: int | None) -> None:
+    if seconds is not None and abs(seconds) >= 1 << 53:
+        raise UsageError("a time is less than 2^53 seconds")
 
 
 def _check_size(size: int) -> None:

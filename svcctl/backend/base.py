@@ -6,6 +6,7 @@ second sees what the first did: a delta applies to it, a command that carries he
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from svcctl.backend.altered import Altered
@@ -254,6 +255,9 @@ class Backend(Protocol):
 
 class Authority(Backend, Protocol):
     """A backend that acts for others: what the API serves. `grant` is what the caller's token allows."""
+
+    def now(self) -> datetime:
+        """By the clock that all go by who serve this backend."""
 
     def plan_for(self, grant: Grant, command: "Command") -> Plan:
         """As `plan`; raises Forbidden where the grant does not allow what the command would do."""

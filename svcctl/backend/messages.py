@@ -54,6 +54,8 @@ class KVEntry(Model):
     """In base64."""
     metadata: str | None = None
     expires: int | None = None
+    ttl: int | None = None
+    """Where it is put; by the API's clock then."""
 
 
 class KVGot(Model):

@@ -151,7 +151,7 @@ class KVNamespace:
             prefix, limit, cursor = said.get("prefix", prefix), said.get("limit", limit), said.get("cursor", cursor)
         keyvalues.check_prefix(prefix or "")
         count = keyvalues.limit_of(limit)
-        read = partial(self._keyvalues.list, self._namespace, prefix or "", count, cursor or None, time.time())
+        read = partial(self._keyvalues.list, self._namespace, prefix or "", count, cursor or None)
         return _listed(await self._in_thread("GET", read))
 
     # ---- writing
@@ -178,7 +178,7 @@ class KVNamespace:
         content = await _content(value)
         keyvalues.check_value_size(len(content))
         expires = keyvalues.expires_of(time.time(), ttl, expiration)
-        await self._written(key, Entry(content, described, expires))
+        await self._written(key, Entry(content, described, expires, None if ttl is None else int(ttl)))
 
     async def delete(self, key: str) -> None:
         """Of what is not there too."""
@@ -195,7 +195,7 @@ class KVNamespace:
             raise KVTypeError(
                 'Unknown response type. Possible types are "text", "arrayBuffer", "bytes", "json", and "stream".'
             )
-        read = partial(self._keyvalues.get, self._namespace, key, time.time())
+        read = partial(self._keyvalues.get, self._namespace, key)
         if not (self._opened and self._keyvalues.near):
             return await self._in_thread("GET", read)
         _count()
@@ -211,7 +211,7 @@ class KVNamespace:
         keyvalues.check_cache_ttl("GET_BULK", cache_ttl)
         if wanted not in ("text", "json"):
             raise failed("GET_BULK", 400, f'"{wanted}" is not a valid type. Use "json" or "text"')
-        read = partial(_read_all, self._keyvalues, self._namespace, tuple(dict.fromkeys(keys)), time.time())
+        read = partial(_read_all, self._keyvalues, self._namespace, tuple(dict.fromkeys(keys)))
         entries = await self._in_thread("GET_BULK", read)
         try:
             return {key: _with_metadata(entry, wanted) for key, entry in entries.items()}
@@ -300,12 +300,12 @@ def _count() -> None:
             raise TooManySubrequests
 
 
-def _read_all(store: KeyValues, namespace: str, keys: Sequence[str], now: float) -> dict[str, Entry | None]:
+def _read_all(store: KeyValues, namespace: str, keys: Sequence[str]) -> dict[str, Entry | None]:
     found: dict[str, Entry | None] = {}
     left = keyvalues.BULK_SIZE
     for key in keys:
         try:
-            entry = store.get(namespace, key, now, most=left)
+            entry = store.get(namespace, key, most=left)
         except Larger:
             limit = keyvalues.BULK_SIZE // 1024 // 1024
             raise failed("GET_BULK", 413, f"Total size of request exceeds the limit of {limit}MB") from None

@@ -28,7 +28,7 @@ class RemoteKeyValues:
     def __init__(self, session: Session) -> None:
         self._session = session.with_patience(Patience(connect=_GONE, pauses=(0.05,), longest=_GONE / 2))
 
-    def get(self, namespace: str, key: str, now: float, *, most: int | None = None) -> Entry | None:  # noqa: ARG002  # the API's clock counts
+    def get(self, namespace: str, key: str, now: float | None = None, *, most: int | None = None) -> Entry | None:  # noqa: ARG002  # the API's clock counts
         seconds = _GONE + (most or 0) / _RATE if most is not None else _GONE * 5
         found: KVGot = self._ask(KVGot, "GET", namespace, "entry", query={"key": key, "most": most}, timeout=seconds)
         if found.larger:
@@ -42,14 +42,14 @@ class RemoteKeyValues:
 
     def put_all(self, namespace: str, entries: Sequence[tuple[str, Entry]]) -> None:
         body = wire.canonical(
-            [KVEntry(key=key, value=e.value, metadata=e.metadata, expires=e.expires) for key, e in entries]
+            [KVEntry(key=key, value=e.value, metadata=e.metadata, expires=e.expires, ttl=e.ttl) for key, e in entries]
         )
         self._ask(None, "PUT", namespace, "entries", body=body, timeout=_GONE + len(body) / _RATE)
 
     def delete(self, namespace: str, key: str) -> None:
         self._ask(None, "DELETE", namespace, "entry", query={"key": key})
 
-    def list(self, namespace: str, prefix: str, limit: int, cursor: str | None, now: float) -> Page:  # noqa: ARG002
+    def list(self, namespace: str, prefix: str, limit: int, cursor: str | None, now: float | None = None) -> Page:  # noqa: ARG002
         query = {"prefix": prefix, "limit": limit, "cursor": cursor}
         found: KVPage = self._ask(KVPage, "GET", namespace, "keys", query=query)
         return Page(tuple(Key(key.name, key.expires, key.metadata) for key in found.keys), found.cursor)

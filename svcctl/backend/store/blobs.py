@@ -10,7 +10,6 @@ version may run it. So promote, roll back and clone cost the same for one file a
 """
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -167,7 +166,7 @@ class Blobs:
         row = self._db.one("SELECT uploaded FROM artifacts WHERE digest = ?", (artifact,))
         if row is None:
             return False
-        now = time.time()
+        now = self._db.now().timestamp()
         if now - row[0] < _FRESH:
             return True
         text = "UPDATE artifacts SET uploaded = ? WHERE digest = ?"
@@ -224,7 +223,7 @@ class Blobs:
         self._db.execute(
             "INSERT INTO artifacts (digest, manifest, files, size, uploaded) VALUES (?,?,?,?,?) "
             "ON CONFLICT (digest) DO UPDATE SET uploaded = excluded.uploaded",
-            (artifact, manifest_blob, len(manifest.files), size, time.time()),
+            (artifact, manifest_blob, len(manifest.files), size, self._db.now().timestamp()),
         )
         self._record_packs(artifact, packs)
         return frozenset()

@@ -7,11 +7,10 @@ stored while the `xmin` of its rows are what they were.
 """
 
 import os
-import time
 from collections.abc import Collection, Iterator
 
 from svcctl.backend.base import Stream
-from svcctl.backend.store.database import Database
+from svcctl.backend.store.database import Database, Hold, repeated
 from svcctl.backend.store.packs import CHUNK, NewPack, Pack
 from svcctl.digest import Digest
 from svcctl.errors import Refused
@@ -75,10 +74,16 @@ class Chunks:
         self._db.many(_GONE, [(name,) for name in packs])
 
     def leftovers(self, *, remove: bool) -> tuple[str, ...]:
-        found = [name for (name,) in self._db.all(_UNNAMED, (time.time_ns() - _ABANDONED * 10**9,))]
-        if remove:
+        def look() -> list[str]:
+            return [name for (name,) in self._db.all(_UNNAMED, (_now(self._db) - _ABANDONED * 10**9,))]
+
+        def sweep() -> list[str]:
+            self._db.hold(Hold.STORING)  # else one could be named between the look and its end
+            found = look()
             self._db.many(_GONE, [(name,) for name in found])
-        return tuple(found)
+            return found
+
+        return tuple(repeated(self._db, sweep) if remove else look())
 
 
 class _TablePack(NewPack):
@@ -100,7 +105,7 @@ class _TablePack(NewPack):
         self._parts += 1
 
     def _insert(self, content: bytes) -> None:
-        self._db.execute("INSERT INTO chunks VALUES (?,?,?,?)", (self.name, self._parts, time.time_ns(), content))
+        self._db.execute("INSERT INTO chunks VALUES (?,?,?,?)", (self.name, self._parts, _now(self._db), content))
 
     def known(self) -> Pack:
         if self._buffer or not self._parts:
@@ -114,6 +119,11 @@ class _TablePack(NewPack):
     def discard(self) -> None:
         if self._parts or self._buffer:
             self._db.execute(_GONE, (self.name,))
+
+
+def _now(database: Database) -> int:
+    """In nanoseconds, as files have it."""
+    return int(database.now().timestamp() * 1e9)
 
 
 class _Stream:

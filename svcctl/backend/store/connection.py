@@ -5,6 +5,7 @@ IMMEDIATE, so that what they read is what they write upon.
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,9 @@ class SQLite:
 
     def settle(self) -> None:
         """What readers see was synchronised before."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     def beside(self) -> "SQLite":
         raise NotImplementedError  # a connection of its own, which its opener makes

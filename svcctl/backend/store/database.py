@@ -7,6 +7,7 @@ Two kinds stand behind it: SQLite in a file (`connection`), whose writers come o
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -110,6 +111,9 @@ class Database(Protocol):
 
     def settle(self) -> None:
         """Returns once everything that was read so far is durable: before a number is told that others build on."""
+
+    def now(self) -> datetime:
+        """By the clock that all share who use it: the server's, where machines might disagree."""
 
     def beside(self) -> "Database":
         """The same, with transactions of its own."""

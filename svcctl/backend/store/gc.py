@@ -6,7 +6,6 @@ which the next gc removes. `apply` looks for an artifact's row inside its own tr
 gc is told to upload again and never names what is gone.
 """
 
-import time
 from datetime import datetime
 
 from svcctl import ages, faults, keyvalues
@@ -58,7 +57,7 @@ def sweep(
 
     def mark_and_forget() -> _Doomed:
         database.hold(Hold.STORING)
-        blobs.shelf.claim(_candidates(database, time.time() - grace))
+        blobs.shelf.claim(_candidates(database, database.now().timestamp() - grace))
         doomed = _unreached(database, blobs, grace, progress)
         faults.point("gc.marked")
         _forget(database, blobs, doomed)
@@ -121,7 +120,7 @@ def _candidates(database: Database, since: float) -> list[str]:
 
 
 def _unreached(database: Database, blobs: Blobs, grace: float, progress: Progress) -> _Doomed:
-    since = time.time() - grace
+    since = database.now().timestamp() - grace
     artifacts = _candidates(database, since)
     if not artifacts and not database.one(f"SELECT 1 {_AHEAD} AND p.mtime_ns < ? LIMIT 1", (since * 1e9,)):
         return _Doomed(artifacts=(), blobs=())

@@ -94,7 +94,7 @@ class KeyValueStore:
     def __init__(
         self, place: Path | Database, *, patience: float = PATIENCE, clock: Callable[[], float] = time.time
     ) -> None:
-        """`clock` decides what a write may remove."""
+        """`clock` decides what is over, and what a write may remove."""
         self._clock = clock
         self._quick: _Connection | _Server
         self._slow: _Connection | _Server
@@ -116,10 +116,11 @@ class KeyValueStore:
 
     # ---- entries
 
-    def get(self, namespace: str, key: str, now: float, *, most: int | None = None) -> Entry | None:
+    def get(self, namespace: str, key: str, now: float | None = None, *, most: int | None = None) -> Entry | None:
         # What must not take long has a connection that nothing long is done with.
         connection = self._slow if most is None else self._quick
-        row = connection.one(_GET, (_UNLIMITED if most is None else most, namespace, key.encode(), now))
+        at = self._clock() if now is None else now
+        row = connection.one(_GET, (_UNLIMITED if most is None else most, namespace, key.encode(), at))
         if row is None:
             return None
         if row[0] is None:
@@ -132,11 +133,12 @@ class KeyValueStore:
     def put_all(self, namespace: str, entries: Sequence[tuple[str, Entry]]) -> None:
         def put(database: Database) -> None:
             id = _begun(database, namespace)
-            rows = [(id, key.encode(), entry.expires, entry.metadata, entry.value) for key, entry in entries]
+            now = self._clock()
+            rows = [(id, key.encode(), entry.end(now), entry.metadata, entry.value) for key, entry in entries]
             # In one order for all writers: each waits for those who write the same.
             database.many(_PUT, sorted(rows, key=lambda row: row[1]))
             sweep = _SWEEP.format("" if database.alone else " FOR UPDATE SKIP LOCKED")
-            database.execute(sweep, (int(self._clock()) - _LATER, _SWEPT))
+            database.execute(sweep, (int(now) - _LATER, _SWEPT))
             faults.point("kv.before-commit")
 
         self._writing.repeated(put)
@@ -145,11 +147,12 @@ class KeyValueStore:
     def delete(self, namespace: str, key: str) -> None:
         self._writing.repeated(lambda database: database.execute(_DELETE, (namespace, key.encode())))
 
-    def list(self, namespace: str, prefix: str, limit: int, cursor: str | None, now: float) -> Page:
+    def list(self, namespace: str, prefix: str, limit: int, cursor: str | None, now: float | None = None) -> Page:
+        at = self._clock() if now is None else now
         first = prefix.encode()
         after = key_before(cursor) if cursor else b""
         # No UTF-8 holds the byte FF.
-        rows = self._slow.all(_LIST, (namespace, first, after, first + b"\xff", now, limit + 1))
+        rows = self._slow.all(_LIST, (namespace, first, after, first + b"\xff", at, limit + 1))
         keys = tuple(Key(key.decode(), expires, metadata) for key, expires, metadata in rows[:limit])
         return Page(keys, cursor_after(rows[limit - 1][0]) if len(rows) > limit else None)
 

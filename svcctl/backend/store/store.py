@@ -7,7 +7,7 @@ where one of them was faster (`racing`). Child processes, hashing and network to
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -68,15 +68,19 @@ class Store:
     """A Backend, and an Authority for others."""
 
     def __init__(
-        self, ground: Ground, actor: Callable[[], str], clock: Callable[[], datetime], environ: Mapping[str, str]
+        self,
+        ground: Ground,
+        actor: Callable[[], str],
+        clock: Callable[[], datetime] | None,
+        environ: Mapping[str, str],
     ) -> None:
         self.made = False
         """Whether opening it made it."""
         self._ground = ground
         self._actor = actor
-        self._clock = clock
         self._environ = environ
         self.database = ground.database
+        self._clock = clock or self.database.now
         try:
             ground.migrate()
         except BaseException:
@@ -91,13 +95,14 @@ class Store:
         location: Path | str,
         *,
         actor: Callable[[], str] = lambda: "unknown",
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] | None = None,
         environ: Mapping[str, str] | None = None,
         create: bool = True,
     ) -> "Store":
         """In a folder, or on PostgreSQL by its URL; threads can share that one. A store that does not exist is made,
-        or, with `create` False, NotFound. `environ` may hold the master key, which must be there for a store on
-        PostgreSQL once there are secrets, and SVCCTL_LOCK_TIMEOUT."""
+        or, with `create` False, NotFound. `clock` takes the place of this machine's, or of the server's. `environ` may
+        hold the master key, which must be there for a store on PostgreSQL once there are secrets, and
+        SVCCTL_LOCK_TIMEOUT."""
         environ = environ or {}
         ground: Ground
         if isinstance(location, str):
@@ -245,6 +250,9 @@ class Store:
             return access.refusals(self.database, limit, cursor)
 
     # ---- whom it acts for
+
+    def now(self) -> datetime:
+        return self._clock()
 
     def token(self, hash: Digest) -> Token | None:
         from svcctl.backend.store import access

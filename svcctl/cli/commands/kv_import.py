@@ -102,4 +102,4 @@ def _entry(given: Given, now: float) -> Entry:
     ends = given.expiration
     if given.expiration_ttl is not None:
         ends = keyvalues.expires_of(now, given.expiration_ttl, None)
-    return Entry(value, keyvalues.metadata_of(given.metadata), ends)
+    return Entry(value, keyvalues.metadata_of(given.metadata), ends, given.expiration_ttl)

@@ -11,6 +11,7 @@ from svcctl.cli.namespaces import BindingOption
 from svcctl.cli.options import EnvOption, OneServiceOption
 from svcctl.cli.output import Success
 from svcctl.errors import UsageError
+from svcctl.keyvalues import Entry
 
 
 def kv_key_put(
@@ -43,10 +44,11 @@ def kv_key_put(
         keyvalues.check_key("PUT", rest[0])
         kept = keyvalues.metadata_of(_parsed(metadata))
         now = context.now.timestamp()
-        expires = keyvalues.expires_of(now, None if ttl is None else _seconds(ttl), expiration)
+        seconds = None if ttl is None else _seconds(ttl)
+        expires = keyvalues.expires_of(now, seconds, expiration)
         value = rest[1].encode() if len(rest) == 2 else _read(context, path)
         keyvalues.check_value_size(len(value))
-    namespace.store.put(namespace.name, rest[0], value, kept, expires)
+    namespace.store.put_all(namespace.name, [(rest[0], Entry(value, kept, expires, seconds))])
     answer = {
         "ref": namespace.ref,
         "binding": namespace.binding,

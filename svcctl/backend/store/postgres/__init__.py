@@ -6,11 +6,14 @@ BYTEA, and TEXT is compared byte by byte, as SQLite does, whatever the database'
 """
 
 import copy
+import math
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,6 +53,8 @@ _HURRY = "SELECT set_config('lock_timeout', ?, true)"
 _NUMBERING = (
     "SELECT pg_advisory_xact_lock(CAST(? AS int), CAST(? AS int)), set_config('synchronous_commit', 'off', true)"
 )
+_NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+_MINUTE = 60.0
 _FLUSH = "SELECT pg_logical_emit_message(true, 'svcctl', '')"
 """A commit of its own: the log is on disk up to here once it returns."""
 
@@ -84,9 +89,18 @@ class Postgres:
         self._parameters = _parameters(url, self.name)
         self._pool = Pool(self._connect, connections, patience, self.name)
         self._local = threading.local()
+        self._asked_at, self._told = -math.inf, 0.0
 
     def close(self) -> None:
         self._pool.close()
+
+    def now(self) -> datetime:
+        """Asked once a minute; between, this machine's clock is trusted to run, not to be right."""
+        elapsed = time.monotonic() - self._asked_at
+        if elapsed > _MINUTE:
+            row = self.one(_NOW)
+            self._asked_at, self._told, elapsed = time.monotonic(), row[0] if row else 0.0, 0.0
+        return datetime.fromtimestamp(self._told + elapsed, UTC)
 
     def beside(self) -> "Postgres":
         other = copy.copy(self)
