@@ -5,11 +5,13 @@
     a file           `tokens.json`, 0600, where there is none: a server, a container
 
 A token is read only when something is sent to its API. keyring is imported only when neither the variable nor the file
-has one: it takes a tenth of a second.
+has one. To look for the best of its backends takes it longer than all else that a command does: `keyrings.json` has the
+one that kept a token, which is asked first.
 """
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +23,9 @@ from svcctl.sealing.value import SecretValue
 
 VARIABLE = "SVCCTL_TOKEN"
 FILE = "tokens.json"
+_RINGS = "keyrings.json"
 _SERVICE = "svcctl"
+_CHOSEN = "PYTHON_KEYRING_BACKEND"
 
 Where = Literal["variable", "keyring", "file"]
 
@@ -37,54 +41,60 @@ def token(url: str, environ: Mapping[str, str], folder: Path) -> SecretValue | N
     """`folder` is where the file is."""
     if text := environ.get(VARIABLE, "").strip():
         return checked(text, VARIABLE)
-    kept = _in_file(folder).get(url) or _in_keyring(url)
+    kept = _read(folder / FILE).get(url) or _in_keyring(url, environ, folder)
     return checked(kept, f"what is kept for {url}") if kept else None
 
 
 def keep(url: str, secret: SecretValue, folder: Path) -> Where:
     """In the keyring if there is one that keeps it, else in the file."""
     text = secret.reveal().decode()
-    if _keyring_keeps(url, text):
-        _write(folder, {name: each for name, each in _in_file(folder).items() if name != url})
+    if ring := _kept_by(url, text):
+        _note(folder / _RINGS, url, ring)
+        _note(folder / FILE, url, None)
         return "keyring"
-    _write(folder, _in_file(folder) | {url: text})
+    _note(folder / _RINGS, url, None)
+    _note(folder / FILE, url, text)
     return "file"
 
 
 def forget(url: str, folder: Path) -> bool:
     """Whether there was one."""
-    found = _in_file(folder)
     in_keyring = _forgotten_by_keyring(url)
-    if url not in found:
-        return in_keyring
-    del found[url]
-    _write(folder, found)
-    return True
+    _note(folder / _RINGS, url, None)
+    return _note(folder / FILE, url, None) or in_keyring
 
 
 # ---- the keyring: a desktop's may be locked, absent, or a program that fails in ways of its own
 
 
-def _in_keyring(url: str) -> str | None:
+def _in_keyring(url: str, environ: Mapping[str, str], folder: Path) -> str | None:
     import keyring
     from keyring.errors import KeyringError
 
     try:
+        if (ring := _read(folder / _RINGS).get(url)) and _CHOSEN not in environ:
+            with suppress(KeyringError, ImportError, AttributeError, RuntimeError):  # it went, or can't be used now
+                if kept := keyring.core.load_keyring(ring).get_password(_SERVICE, url):
+                    return kept
         return keyring.get_password(_SERVICE, url)
     except KeyringError:
         return None
 
 
-def _keyring_keeps(url: str, text: str) -> bool:
-    """Some accept everything and keep nothing."""
+def _kept_by(url: str, text: str) -> str | None:
+    """The class of what keeps it now. Some accept everything and keep nothing; one asks several in turn."""
     import keyring
     from keyring.errors import KeyringError
 
     try:
         keyring.set_password(_SERVICE, url, text)
-        return keyring.get_password(_SERVICE, url) == text
+        chosen = keyring.get_keyring()
+        for ring in getattr(chosen, "backends", (chosen,)):
+            if ring.get_password(_SERVICE, url) == text:
+                return f"{type(ring).__module__}.{type(ring).__qualname__}"
     except KeyringError:
-        return False
+        pass
+    return None
 
 
 def _forgotten_by_keyring(url: str) -> bool:
@@ -100,11 +110,10 @@ def _forgotten_by_keyring(url: str) -> bool:
     return True
 
 
-# ---- the file
+# ---- files, by URL
 
 
-def _in_file(folder: Path) -> dict[str, str]:
-    path = folder / FILE
+def _read(path: Path) -> dict[str, str]:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -117,14 +126,23 @@ def _in_file(folder: Path) -> dict[str, str]:
         raise Refused(f"{path} is not what svcctl writes", hint="delete it, and log in again") from error
 
 
-def _write(folder: Path, found: dict[str, str]) -> None:
+def _note(path: Path, url: str, text: str | None) -> bool:
+    """Whether there was one before."""
+    found = _read(path)
+    before = found.pop(url, None)
+    if before != text:
+        _write(path, found if text is None else found | {url: text})
+    return before is not None
+
+
+def _write(path: Path, found: dict[str, str]) -> None:
     """Whole or not at all, and never readable by others, not for an instant."""
-    path = folder / FILE
+    folder = path.parent
     if not found:
         path.unlink(missing_ok=True)
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    making = folder / f".{FILE}-{os.getpid()}"
+    making = folder / f".{path.name}-{os.getpid()}"
     descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         os.fchmod(descriptor, 0o600)

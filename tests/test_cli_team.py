@@ -107,8 +107,13 @@ def test_a_keyring_keeps_the_token_where_there_is_one(desk: Desk, tmp_path: Path
     assert json.loads(kept.read_text()) == {f"svcctl {desk.api.url}": desk.token}
     assert not (desk.home / ".config/svcctl/tokens.json").exists()
     assert desk.done("--backend", desk.api.url, "whoami", "--json", **ring).json["name"] == "ada"
+    unchosen = {name: value for name, value in ring.items() if name != "PYTHON_KEYRING_BACKEND"}
+    assert desk.done("--backend", desk.api.url, "whoami", **unchosen).err == ""  # the one that kept it is asked first
+    other = ring | {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+    assert desk("--backend", desk.api.url, "whoami", **other).status == 6
     desk.done("logout", desk.api.url, **ring)
     assert json.loads(kept.read_text()) == {}
+    assert not (desk.home / ".config/svcctl/keyrings.json").exists()
 
 
 @pytest.mark.parametrize("typed", ["", "hunter2", "svc_" + "a" * 49])
