@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -21,11 +21,16 @@ from svcctl import tokens, wire
 from svcctl.errors import Refused, UsageError
 from svcctl.sealing.value import SecretValue
 
+if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
+
 VARIABLE = "SVCCTL_TOKEN"
 FILE = "tokens.json"
 _RINGS = "keyrings.json"
 _SERVICE = "svcctl"
 _CHOSEN = "PYTHON_KEYRING_BACKEND"
+_UNUSABLE = (ImportError, AttributeError, RuntimeError)
+"""What keyring raises where there is no such backend, or not on this system."""
 
 Where = Literal["variable", "keyring", "file"]
 
@@ -67,28 +72,36 @@ def forget(url: str, folder: Path) -> bool:
 # ---- the keyring: a desktop's may be locked, absent, or a program that fails in ways of its own
 
 
-def _in_keyring(url: str, environ: Mapping[str, str], folder: Path) -> str | None:
+def _chosen() -> "KeyringBackend":
     import keyring
-    from keyring.errors import KeyringError
 
     try:
-        if (ring := _read(folder / _RINGS).get(url)) and _CHOSEN not in environ:
-            with suppress(KeyringError, ImportError, AttributeError, RuntimeError):  # it went, or can't be used now
-                if kept := keyring.core.load_keyring(ring).get_password(_SERVICE, url):
-                    return kept
-        return keyring.get_password(_SERVICE, url)
+        return keyring.get_keyring()
+    except _UNUSABLE as error:
+        raise Refused(f"the keyring that was chosen can't be used: {error}", hint=f"look at {_CHOSEN}") from error
+
+
+def _in_keyring(url: str, environ: Mapping[str, str], folder: Path) -> str | None:
+    from keyring.core import load_keyring
+    from keyring.errors import KeyringError
+
+    if (ring := _read(folder / _RINGS).get(url)) and _CHOSEN not in environ:
+        with suppress(KeyringError, *_UNUSABLE):  # it went, or can't be used now
+            if kept := load_keyring(ring).get_password(_SERVICE, url):
+                return kept
+    try:
+        return _chosen().get_password(_SERVICE, url)
     except KeyringError:
         return None
 
 
 def _kept_by(url: str, text: str) -> str | None:
     """The class of what keeps it now. Some accept everything and keep nothing; one asks several in turn."""
-    import keyring
     from keyring.errors import KeyringError
 
     try:
-        keyring.set_password(_SERVICE, url, text)
-        chosen = keyring.get_keyring()
+        chosen = _chosen()
+        chosen.set_password(_SERVICE, url, text)
         for ring in getattr(chosen, "backends", (chosen,)):
             if ring.get_password(_SERVICE, url) == text:
                 return f"{type(ring).__module__}.{type(ring).__qualname__}"
@@ -98,13 +111,13 @@ def _kept_by(url: str, text: str) -> str | None:
 
 
 def _forgotten_by_keyring(url: str) -> bool:
-    import keyring
     from keyring.errors import KeyringError
 
     try:
-        if keyring.get_password(_SERVICE, url) is None:
+        ring = _chosen()
+        if ring.get_password(_SERVICE, url) is None:
             return False
-        keyring.delete_password(_SERVICE, url)
+        ring.delete_password(_SERVICE, url)
     except KeyringError:
         return False
     return True

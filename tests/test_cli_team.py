@@ -116,6 +116,14 @@ def test_a_keyring_keeps_the_token_where_there_is_one(desk: Desk, tmp_path: Path
     assert not (desk.home / ".config/svcctl/keyrings.json").exists()
 
 
+@pytest.mark.parametrize("chosen", ["nobody.Keyring", "keyring.backends.null.Nothing", "keyring.backends.fail"])
+def test_a_keyring_that_can_not_be_used_is_said_so(desk: Desk, chosen: str):
+    refused = desk("--backend", desk.api.url, "whoami", PYTHON_KEYRING_BACKEND=chosen)
+    assert refused.status == 1
+    assert refused.err.startswith("error: the keyring that was chosen can't be used: ")
+    assert refused.err.endswith("hint: look at PYTHON_KEYRING_BACKEND\n")
+
+
 @pytest.mark.parametrize("typed", ["", "hunter2", "svc_" + "a" * 49])
 def test_what_is_no_token_is_sent_nowhere(desk: Desk, typed: str):
     refused = desk("login", desk.api.url, typed=typed)
