@@ -9,6 +9,7 @@ from pathlib import Path
 import postgres
 import pytest
 import remotely
+from cutting import Trick
 from hypothesis import settings
 from postgres import KEY, Server
 from scene import Clock, People, Scene
@@ -19,6 +20,11 @@ from svcctl.backend.store import Store
 
 settings.register_profile("svcctl", derandomize=True, database=None, deadline=None)
 settings.load_profile("svcctl")
+
+
+LONG = ("api-postgres", "api-troubled")
+SLOW = (Trick(delay=0.002), Trick(double=True))
+CUT = (Trick(up=3000), Trick(down=6000), Trick(down=100), Trick(up=20_000, double=True), Trick(up=9000, delay=0.002))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -62,7 +68,7 @@ def database(server: Server) -> str:
 
 
 @pytest.fixture(
-    params=["sqlite", "postgres", "api", pytest.param("api-postgres", marks=pytest.mark.soak)],
+    params=["sqlite", "postgres", "api", *(pytest.param(each, marks=pytest.mark.soak) for each in LONG)],
 )
 def connect(
     tmp_path: Path, clock: Clock, people: People, request: pytest.FixtureRequest
@@ -78,10 +84,17 @@ def connect(
 
     opened: list[Store | Remote] = []
     with ExitStack() as stack:
-        transport = stack.enter_context(remotely.api(open_store, people)) if request.param.startswith("api") else None
+        open_one: Callable[[], Store | Remote] = open_store
+        if request.param == "api-troubled":
+            # A write to KV is sent once: who is cut off there is told so.
+            troubles = SLOW if "kv" in request.path.name else CUT
+            open_one = stack.enter_context(remotely.troubled(open_store, people, troubles))
+        elif request.param.startswith("api"):
+            transport = stack.enter_context(remotely.api(open_store, people))
+            open_one = partial(remotely.remote, transport)
 
         def open_again() -> Backend:
-            opened.append(remotely.remote(transport) if transport else open_store())
+            opened.append(open_one())
             return opened[-1]
 
         yield open_again

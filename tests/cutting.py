@@ -5,11 +5,13 @@ with Proxy(api.port) as proxy:
     remote = Remote(proxy.url, secret)
 """
 
+import itertools
 import socket
 import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple, Self
 
@@ -31,12 +33,13 @@ PLAIN = Trick()
 
 
 class Proxy:
-    def __init__(self, port: int, always: Trick = PLAIN) -> None:
+    def __init__(self, port: int, always: Iterable[Trick] = (PLAIN,)) -> None:
+        """`always`: of connections for which there is no `next` one, again and again."""
         self.up = self.down = 0
         """Bytes that passed."""
         self.connections = 0
         self._port = port
-        self._always = always
+        self._always = itertools.cycle(always)
         self._tricks: deque[Trick] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -65,7 +68,7 @@ class Proxy:
             except OSError:
                 return
             self.connections += 1
-            trick = self._tricks.popleft() if self._tricks else self._always
+            trick = self._tricks.popleft() if self._tricks else next(self._always)
             server = socket.create_connection(("127.0.0.1", self._port))
             other = socket.create_connection(("127.0.0.1", self._port)) if trick.double else None
             self._open += [each for each in (client, server, other) if each]

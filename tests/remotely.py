@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx
+from apis import Served
+from cutting import Proxy, Trick
 
 from svcctl import tokens
 from svcctl.api import Api
@@ -76,6 +78,24 @@ def api(connect: Callable[[], Authority], people: Callable[[], str]) -> Iterator
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
+
+
+class Sockets(httpx.HTTPTransport):
+    """As InProcess, over real ones."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/reveal":
+            request.headers["authorization"] = f"Bearer {RUNTIME.reveal().decode()}"
+        return super().handle_request(request)
+
+
+@contextmanager
+def troubled(
+    connect: Callable[[], Authority], people: Callable[[], str], troubles: Sequence[Trick]
+) -> Iterator[Callable[[], Remote]]:
+    """An API over what `connect` opens, behind a proxy with these troubles; opens a backend that goes there."""
+    with closing(Served(lambda: Trusting(connect(), people))) as served, Proxy(served.port, troubles) as proxy:  # type: ignore[arg-type,return-value]
+        yield lambda: Remote(proxy.url, SECRET, Sockets())
 
 
 def remote(transport: httpx.BaseTransport, secret: SecretValue = SECRET) -> Remote:

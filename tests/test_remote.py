@@ -544,7 +544,7 @@ def test_a_change_that_is_cut_at_each_byte_is_done_once_or_not_at_all(acme: Team
 
 @pytest.mark.parametrize("trick", [Trick(double=True), Trick(delay=0.05), Trick(double=True, delay=0.02)])
 def test_what_is_doubled_or_delayed_is_done_once(acme: Team, admin: SecretValue, trick: Trick):
-    with Proxy(acme.api.port, trick) as proxy, closing(Remote(proxy.url, admin, patience=QUICK)) as backend:
+    with Proxy(acme.api.port, (trick,)) as proxy, closing(Remote(proxy.url, admin, patience=QUICK)) as backend:
         scene = scene_of(backend, acme)
         scene.deploy(shop="a1", auth="b1")
         scene.vars("staging", shop={"X": 1})
