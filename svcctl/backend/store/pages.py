@@ -1,17 +1,16 @@
 """History and changes, page by page: newest first, complete, whatever the filter."""
 
-import base64
-import binascii
 from collections.abc import Collection, Iterator
 
 from msgspec.structs import replace
 
 from svcctl import names
 from svcctl.backend.base import Changes, Event, Filter, History
+from svcctl.backend.store.cursors import read_cursor, write_cursor
 from svcctl.backend.store.database import Database, Row
 from svcctl.backend.store.ledger import VERSION_COLUMNS, decode_change, decode_record, marks
 from svcctl.backend.store.reads import Reads
-from svcctl.errors import NotFound, UsageError
+from svcctl.errors import NotFound
 from svcctl.model import (
     Change,
     Created,
@@ -238,18 +237,3 @@ def _commit_of(version: Version) -> str:
 def _is_actor(actor: str, filter: Filter) -> bool:
     """A part of the name or address is enough."""
     return filter.actor is None or filter.actor.casefold() in actor.casefold()
-
-
-def write_cursor(position: int) -> str:
-    return base64.urlsafe_b64encode(f"1:{position}".encode()).decode().rstrip("=")
-
-
-def read_cursor(cursor: str) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        text = ""
-    kind, _, position = text.partition(":")
-    if kind != "1" or not position.isdecimal():
-        raise UsageError("that is no cursor of this command", hint="a cursor is the `next` of the page before")
-    return int(position)
