@@ -11,8 +11,8 @@ import msgspec
 
 from svcctl import wire
 from svcctl.backend.base import Refusals
-from svcctl.backend.store.database import Database, Hold, Row, repeated
 from svcctl.backend.store.cursors import read_cursor, write_cursor
+from svcctl.backend.store.database import Database, Hold, Row, repeated
 from svcctl.digest import Digest
 from svcctl.errors import Damage
 from svcctl.model import Grant, Refusal, Token

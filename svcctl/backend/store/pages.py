@@ -10,7 +10,7 @@ from svcctl.backend.store.cursors import read_cursor, write_cursor
 from svcctl.backend.store.database import Database, Row
 from svcctl.backend.store.ledger import VERSION_COLUMNS, decode_change, decode_record, marks
 from svcctl.backend.store.reads import Reads
-from svcctl.errors import NotFound
+from svcctl.errors import NotFound, UsageError
 from svcctl.model import (
     Change,
     Created,
