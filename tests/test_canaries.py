@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+from apis import team
 
 from svcctl.cli import catalogue
 from svcctl.cli.main import run
@@ -52,6 +53,8 @@ CHANGING = [
     "export whole.store", "export sealed.store --passphrase-file services.toml", "import whole.store --yes",
     "backend copy .svcctl copied", "backend copy .svcctl sealed --passphrase-file services.toml",
 ]  # fmt: skip
+OF_A_STORE = ["verify", "gc --dry-run", "secrets rewrap"]
+"""Which an API refuses."""
 REFUSED = [
     "vars set CANARY_2=open", "secrets set NOBODY", "rollback production --to 99 --yes", "show shop/staging@99",
     "env clone nowhere there", "secrets set CANARY_3 unexpected-argument", "promote staging nowhere --yes",
@@ -69,10 +72,12 @@ class Acme:
         for service in ("auth", "shop"):
             (self.folder / service / "worker.py").write_text("async def fetch(request, env, ctx):\n    ...\n")
         (self.folder / "services.toml").write_text(SERVICES.format(names=", ".join(f'"{name}"' for name in NAMES)))
+        self.away: dict[str, str] = {}
+        """What leads to an API instead of the store in the folder."""
 
     def environ(self, **more: str) -> dict[str, str]:
         known = {"PATH": os.environ["PATH"], "HOME": str(self.home), "SVCCTL_ACTOR": "ada", "GIT_CONFIG_NOSYSTEM": "1"}
-        return known | more
+        return known | self.away | more
 
 
 @pytest.fixture
@@ -110,17 +115,34 @@ def found_in(content: bytes, canaries: dict[str, str]) -> list[str]:
     return [name for name, value in canaries.items() if any(form in content for form in forms(value))]
 
 
+@pytest.fixture(params=["folder", "api"])
+def api_log(acme: Acme, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """The store is the folder's own, or is reached through an API, which logs into this."""
+    if request.param == "folder":
+        yield []
+        return
+    with team(tmp_path / "team") as found:
+        acme.away = {"SVCCTL_BACKEND": found.api.url, "SVCCTL_TOKEN": found.secret("ada", "admin")}
+        yield found.api.lines
+
+
 def test_no_secret_is_in_any_output_report_or_file(
-    acme: Acme, canaries: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    acme: Acme,
+    api_log: list[str],
+    canaries: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def said(line: str, typed: str = "", *, refused: bool = False) -> str:
         """What a command prints for a person, then, typed again, for a program."""
         text = ""
         for more in (["-v"], ["-v", "--json"]):
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(typed.encode()), encoding="utf-8"))
-            status = run(["-C", str(acme.folder), *line.split(), *more], acme.environ())
+            words = line.replace(".svcctl", acme.away.get("SVCCTL_BACKEND", ".svcctl")).split()
+            status = run(["-C", str(acme.folder), *words, *more], acme.environ())
             text += (printed := "".join(capsys.readouterr()))
-            assert (status in range(1, 8)) if refused else more[1:] or status == 0, (line, status, printed)
+            wrong = refused or (acme.away and line in OF_A_STORE)
+            assert (status in range(1, 8)) if wrong else more[1:] or status == 0, (line, status, printed)
         return text
 
     git = ["git", "-C", str(acme.folder), "-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
@@ -141,7 +163,8 @@ def test_no_secret_is_in_any_output_report_or_file(
     ]
     outputs += [said(line) for line in TALKING]
 
-    assert found_in("".join(outputs).encode(), canaries) == []
+    assert found_in("".join((*outputs, *api_log)).encode(), canaries) == []
+    assert bool(api_log) == bool(acme.away)
     assert _found_on_disk(acme, canaries) == []
 
 
@@ -216,6 +239,7 @@ def test_no_secret_is_in_the_report_of_a_crash(acme: Acme, canaries: dict[str, s
 
 
 def _found_on_disk(acme: Acme, canaries: dict[str, str]) -> list[tuple[str, list[str]]]:
-    paths = [path for folder in (acme.folder, acme.home) for path in folder.rglob("*") if path.is_file()]
+    """In the project, in the home, and in the store behind the API."""
+    paths = [path for path in acme.folder.parent.rglob("*") if path.is_file()]
     assert paths
     return [(str(path), names) for path in paths if (names := found_in(path.read_bytes(), canaries))]
