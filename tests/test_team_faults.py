@@ -10,24 +10,27 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 import remotely
-from apis import BODY, Served
+from apis import BODY, Served, error_of
 from postgres import KEY, Server
 from processes import Acme
 from scene import SHOP_AND_AUTH, Clock, People, Scene, bundle
 from test_api_processes import serving
 
+import svcctl
 from svcctl import ages, commands, config, digest, keyvalues, tokens, wire
 from svcctl.backend.messages import KVEntry
 from svcctl.backend.remote import Remote
 from svcctl.backend.store import Store, gc
 from svcctl.backend.store.kv import KeyValueStore
 from svcctl.backend.store.postgres import masked
-from svcctl.errors import Unreachable
+from svcctl.errors import NotFound, Refused, Unreachable
 from svcctl.keyvalues import Entry
 from svcctl.model import Grant, Refusal, Role
 from svcctl.runtime.kv import KVNamespace
@@ -417,3 +420,89 @@ def test_what_a_node_with_a_wrong_clock_keeps_for_ten_minutes_is_kept_for_ten_mi
                 found = store.keyvalues.get(life, "k")
                 assert found is not None
                 assert abs((found.expires or 0) - store.now().timestamp() - 600) < 60
+
+
+# ---- two versions at once
+
+NEWER = """
+import svcctl
+from svcctl.backend.store import migrations
+
+svcctl.__version__ = "9.9.9"
+newer = (*migrations.MIGRATIONS, ("CREATE TABLE of_tomorrow (id TEXT PRIMARY KEY)",))
+migrations.migrate.__defaults__ = ("ledger", newer)
+migrations.refuse_newer.__defaults__ = (len(newer),)
+"""
+
+
+def test_replicas_of_two_versions_on_one_database(server: Server, tmp_path: Path):
+    """The older one goes on reading, changes nothing more, and says so to its balancer."""
+    acme = Acme.new(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(NEWER)
+    database = server.database()
+    with closing(opened(database)) as store:
+        secret = secret_of(store)
+    with ExitStack() as stack:
+        older = stack.enter_context(serving(acme, "--store", database, **ENVIRON))
+        old = stack.enter_context(older.client(secret.reveal().decode()))
+        assert create(old, "e0").status_code == 200
+        newer = stack.enter_context(serving(acme, "--store", database, PYTHONPATH=str(tmp_path), **ENVIRON))
+        new = stack.enter_context(newer.client(secret.reveal().decode()))
+        assert create(new, "e1").status_code == 200
+        refused = create(old, "e2")
+        assert error_of(refused) == (422, "refused")
+        assert "it was written by a newer svcctl: upgrade this one" in refused.json()["error"]["hint"]
+        names = [
+            [found["name"] for found in client.get("/v1/environments?project=acme&service=shop").json()]
+            for client in (old, new)
+        ]
+        assert names == [["e0", "e1", "production"]] * 2
+        ready = [client.get("/health/ready").status_code for client in (old, new)]
+        assert ready == [422, 200]
+        late = acme("api", "--port", "0", "--store", database, **ENVIRON)
+        assert (late.status, "written by a newer svcctl" in late.err) == (1, True)
+        with closing(Remote(newer.url, secret)) as remote:
+            assert [each.name for each in remote.environments("acme", ("shop",))] == names[0]
+            with pytest.raises(NotFound) as caught:
+                remote._session.ask(object, "GET", "/v1/what-was-once-there")
+            assert caught.value.hint == (
+                f"this API is svcctl 9.9.9, the request is of {svcctl.__version__}: bring the older one up to date"
+            )
+    server.drop(database)
+
+
+def test_a_folder_that_a_newer_program_took_over_is_changed_no_more(tmp_path: Path):
+    with closing(Store.open(tmp_path / "store")) as old:
+        scene = Scene(old, Clock(), People())
+        scene.create("e0")
+        old.database.set_schema("ledger", 99)
+        with pytest.raises(Refused, match="this store is of schema 99") as caught:
+            scene.create("e1")
+        assert "newer svcctl" in (caught.value.hint or "")
+        assert [each.name for each in old.environments("acme", ("shop",))] == ["e0", "production"]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"kind": "teleport"}, "Invalid value 'teleport'"),
+        ({"dry": True}, "a command has no $.dry here"),
+        ({"project": {"name": "acme", "services": {"shop": {"gpu": 2}}}}, "no $.project.services.shop.gpu here"),
+    ],
+)
+def test_what_a_newer_client_asks_for_is_not_left_out_in_silence(more: dict[str, Any], says: str, tmp_path: Path):
+    with closing(Store.open(tmp_path / "store")) as store:
+        secret = secret_of(store)
+        with closing(Served(lambda: Store.open(tmp_path / "store"))) as api:
+            project = config.load_text(SHOP_AND_AUTH).as_sent()
+            command = commands.CreateEnvironment(id=commands.new_id(), project=project, environment="e0")
+            body = msgspec.json.decode(wire.canonical(command))
+            with api.client(secret.reveal().decode(), **{"svcctl-version": "9.9.9"}) as client:
+                refused = client.post("/v1/changes", json=body | more)
+                assert client.post("/v1/changes", json=wire.full(command)).status_code == 200, "every field, in clear"
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (400, "usage")
+        assert says in error["message"]
+        assert error["hint"] == (
+            f"this API is svcctl {svcctl.__version__}, the request is of 9.9.9: bring the older one up to date"
+        )

@@ -23,15 +23,15 @@ from svcctl.api import changing, document, moving, reading, running
 from svcctl.api.callers import Callers, note
 from svcctl.api.door import LOOPBACK, Door
 from svcctl.api.guarded import Guarded
-from svcctl.api.parsing import body_of, query_of
+from svcctl.api.parsing import Malformed, body_of, query_of
 from svcctl.api.pool import Busy, Lease, Pool
-from svcctl.api.problems import away, bug, of_status, problem
+from svcctl.api.problems import apart, away, bug, of_status, problem
 from svcctl.api.ranges import wanted_of
 from svcctl.api.route import Raw, Route
 from svcctl.api.uploading import Arriving, whole
 from svcctl.api.watching import Watch
 from svcctl.backend.base import Authority, Stream
-from svcctl.backend.messages import BLOB, Live, Newest, Registered, frames
+from svcctl.backend.messages import BLOB, VERSION_HEADER, Live, Newest, Registered, frames
 from svcctl.commands import Command
 from svcctl.digest import Digest
 from svcctl.errors import Forbidden, SvcctlError, Throttled, Unauthorized, Unreachable
@@ -110,7 +110,7 @@ class Api:
 
         async def ready(request: Asked) -> Response[Any]:  # noqa: ARG001
             async with self._pool.lease() as lease:
-                await lease.run(lambda backend: backend.wait(0, 0))
+                await lease.run(lambda backend: backend.check())
             return _json(Live(version=__version__))
 
         return [
@@ -240,6 +240,7 @@ class Api:
 
     def _failed(self, request: Asked, error: Exception) -> Response[Any]:
         state = request.scope["state"]
+        unknown = isinstance(error, HTTPException | Malformed)
         if isinstance(error, HTTPException):
             error = of_status(error.status_code) if error.status_code < 500 else error
         if isinstance(error, RecursionError):
@@ -248,6 +249,8 @@ class Api:
             state["error"] = f"bug: {type(error).__name__}"
             return Response(bug(state["request"]), status_code=500, media_type="application/json")
         state["error"] = error.code
+        if unknown:
+            error.hint = apart(request.headers.get(VERSION_HEADER)) or error.hint
         if isinstance(error, Unreachable) and not isinstance(error, Busy | Throttled):
             state["detail"] = error.message
             error = away(state["request"])

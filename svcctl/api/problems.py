@@ -4,8 +4,9 @@ from http import HTTPStatus
 
 import msgspec
 
-from svcctl import wire
+from svcctl import __version__, wire
 from svcctl.errors import BUG, Conflict, Forbidden, NotFound, SvcctlError, Unreachable, UsageError
+from svcctl.text import clean
 
 _FOREIGN: dict[int, type[SvcctlError]] = {
     401: Forbidden,
@@ -36,6 +37,13 @@ def away(request: str) -> SvcctlError:
         "the store behind this API can't be reached, or is busy",
         hint=f"nothing is half done; try again. The API's log says more of request {request}",
     )
+
+
+def apart(theirs: str | None) -> str | None:
+    """What to know where something is not understood and the other side is of version `theirs`."""
+    if theirs in (None, __version__):
+        return None
+    return f"this API is svcctl {__version__}, the request is of {clean(theirs[:40])}: bring the older one up to date"
 
 
 def of_status(status: int) -> SvcctlError:

@@ -259,6 +259,9 @@ class Authority(Backend, Protocol):
     def now(self) -> datetime:
         """By the clock that all go by who serve this backend."""
 
+    def check(self) -> None:
+        """Raises Unreachable where it is away, Refused where a newer svcctl changed its form since it was opened."""
+
     def plan_for(self, grant: Grant, command: "Command") -> Plan:
         """As `plan`; raises Forbidden where the grant does not allow what the command would do."""
 

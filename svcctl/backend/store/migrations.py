@@ -128,16 +128,21 @@ def migrate(database: Database, part: str = "ledger", migrations: Sequence[Seque
     """Each migration is a transaction of its own: killed in between, the next open goes on."""
     newest = len(migrations)
     found = database.schema(part)
-    _refuse_newer(found, newest)
+    refuse_newer(found, newest)
     if found == 0:
         database.begin_schema()
     while found < newest:
         found = repeated(database, partial(_bring_up, database, part, migrations))
         faults.point("migrate.committed")
-    _refuse_newer(found, newest)
+    refuse_newer(found, newest)
 
 
-def _refuse_newer(found: int, newest: int) -> None:
+def check(database: Database) -> None:
+    """Raises Refused where a newer svcctl has brought the schema up since this one opened the store."""
+    refuse_newer(database.schema("ledger"))
+
+
+def refuse_newer(found: int, newest: int = len(MIGRATIONS)) -> None:
     if found > newest:
         raise Refused(
             f"this store is of schema {found}; this svcctl knows {newest}",

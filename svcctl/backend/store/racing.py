@@ -38,6 +38,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
+from svcctl.backend.store import migrations
 from svcctl.backend.store.database import Again, Database, Lost, Statement, Taken
 from svcctl.backend.store.ledger import Ledger
 from svcctl.errors import Conflict
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
     from svcctl.commands import Command
 
 _DONE = "SELECT (SELECT max(number) FROM changes), (SELECT number FROM changes WHERE id = ?)"
+_DONE_AND_SCHEMA = (
+    "SELECT (SELECT max(number) FROM changes), (SELECT number FROM changes WHERE id = ?), "
+    "(SELECT version FROM schema_versions WHERE part = 'ledger')"
+)
 _QUEUE = (
     "SELECT id FROM environments WHERE id = ANY(?) OR name = ANY(?) AND service IN "
     "(SELECT unnest(CAST(? AS text[])) UNION SELECT name FROM services WHERE project = ?) ORDER BY id FOR UPDATE"
@@ -69,18 +74,20 @@ class Turn:
         self._db = database
         self._queued: set[EnvironmentId] = set()
         self.ledger = Ledger(database)
-        asked: Statement = (_DONE, (command.id,))
         if database.alone:
-            newest, done = database.one(*asked) or (None, None)
+            newest, done = database.one(_DONE, (command.id,)) or (None, None)
+            schema = database.schema("ledger")
         else:
+            asked: Statement = (_DONE_AND_SCHEMA, (command.id,))
             names, services = concerned(command)
             project = command.project.name
             queue: Statement = (_QUEUE, (sorted(more), names, services, "" if command.services else project))
             bound, around = [*services, *_bound(command.project, services)], [*names, PRODUCTION]
             ahead = self.ledger.ahead(project, bound, around)
-            queued, ((newest, done),), *answers = database.together([queue, asked, *ahead])
+            queued, ((newest, done, schema),), *answers = database.together([queue, asked, *ahead])
             self._queued = {id for (id,) in queued}
             self.ledger.remember(project, bound, around, answers)
+        migrations.refuse_newer(schema)
         self.since = int(newest or 0)
         self.done = done is not None
 

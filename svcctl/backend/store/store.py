@@ -18,7 +18,7 @@ from svcctl import ages, faults, rules
 from svcctl.backend.altered import Altered
 from svcctl.backend.base import Artifact, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.backend.segment import SealedSecrets, Segment, Standing, Valueless
-from svcctl.backend.store import grounds, racing
+from svcctl.backend.store import grounds, migrations, racing
 from svcctl.backend.store.blobs import Blobs
 from svcctl.backend.store.database import Again
 from svcctl.backend.store.grounds import FolderGround, Ground
@@ -253,6 +253,9 @@ class Store:
 
     def now(self) -> datetime:
         return self._clock()
+
+    def check(self) -> None:
+        migrations.check(self.database)
 
     def token(self, hash: Digest) -> Token | None:
         from svcctl.backend.store import access
