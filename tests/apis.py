@@ -16,6 +16,7 @@ from svcctl import ages, commands, tokens, wire
 from svcctl.api import Api
 from svcctl.backend.base import Authority
 from svcctl.backend.store import Store
+from svcctl.cli.apiconnections import LIMITS, Limits
 from svcctl.cli.apiserver import Server
 from svcctl.model import Grant, Role
 
@@ -35,10 +36,10 @@ class _InThread(Server):
 class Served:
     """`connect` opens the store again, as the API does for each of its threads."""
 
-    def __init__(self, connect: Callable[[], Authority], threads: int = 8) -> None:
+    def __init__(self, connect: Callable[[], Authority], threads: int = 8, limits: Limits = LIMITS) -> None:
         self.lines: list[str] = []
         api = Api(connect, log=self.lines.append, now=lambda: ages.timestamp(Clock()()), threads=threads)
-        self._server = _InThread(api, lambda: None, proxies=(), drain=5)
+        self._server = _InThread(api, lambda: None, proxies=(), drain=5, limits=limits)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

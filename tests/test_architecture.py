@@ -34,7 +34,8 @@ HOMES = {
     "litestar": ("api",),
     "httpx": ("runtime/workers/outbound.py", "backend/remote"),
     "keyring": ("credentials.py",),
-    "uvicorn": ("dataplane", "cli/apiserver.py"),  # the API is an application; the command line composes its server
+    # The API is an application; the command line composes its server.
+    "uvicorn": ("dataplane", "cli/apiserver.py", "cli/apiconnections.py"),
     "uvloop": ("dataplane",),
     "httptools": ("dataplane",),
     "watchfiles": ("dataplane",),

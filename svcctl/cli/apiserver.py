@@ -17,15 +17,15 @@ from svcctl import ages, tokens
 from svcctl.api import Api
 from svcctl.api.door import LOOPBACK
 from svcctl.backend.base import Authority
+from svcctl.cli.apiconnections import LIMITS, Limits, protocol
 from svcctl.cli.context import Context, open_again
 from svcctl.cli.output import Note
 from svcctl.commands import CreateToken, new_id
+from svcctl.dataplane import serving
 from svcctl.errors import Refused
 from svcctl.model import Grant
 
 FIRST = "admin"
-_KEPT_ALIVE = 75
-"""Seconds that an idle connection is kept; longer than balancers keep theirs."""
 
 
 def application(context: Context, host: str, allowed: Sequence[str], threads: int) -> Api:
@@ -73,15 +73,22 @@ def _new_file(path: Path) -> int:
         raise Refused(f"{path}: {error.strerror}", hint="the first token is written into a new file") from error
 
 
+def limits() -> Limits:
+    """As many connections as this process may have open files."""
+    return Limits(connections=serving.most_connections())
+
+
 class Server(uvicorn.Server):
     """SIGTERM and Ctrl-C let what runs end; who waits for a change is answered at once. A second one ends it now."""
 
-    def __init__(self, api: Api, announce: Callable[[], None], *, proxies: Sequence[str], drain: float) -> None:
+    def __init__(
+        self, api: Api, announce: Callable[[], None], *, proxies: Sequence[str], drain: float, limits: Limits = LIMITS
+    ) -> None:
         """`announce` is called once requests are answered, and signals end it in good order."""
         super().__init__(
             uvicorn.Config(
                 api,
-                http="httptools",
+                http=protocol(limits),  # type: ignore[arg-type]  # it is called, as a class would be
                 loop="uvloop",
                 ws="none",
                 lifespan="on",
@@ -90,7 +97,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=bool(proxies),
                 forwarded_allow_ips=list(proxies) or None,
-                timeout_keep_alive=_KEPT_ALIVE,
+                timeout_keep_alive=limits.idle,  # type: ignore[arg-type]  # seconds, whole or not
                 timeout_graceful_shutdown=int(drain),
             )
         )

@@ -75,7 +75,7 @@ class Plane:
     async def _main(self, source: Followed, sock: socket.socket, announce: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unexpected)
-        most = _most_connections()  # before any process starts: they all get as many descriptors
+        most = most_connections()  # before any process starts: they all get as many descriptors
         parent = WarmParent(loop, self._program, self._environ, self._record, self.say, self._given)
         asked = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
@@ -163,7 +163,7 @@ def _notify(environ: Mapping[str, str], state: str) -> None:
             sock.sendall(state.encode())
 
 
-def _most_connections() -> int:
+def most_connections() -> int:
     """As many as descriptors allow, some kept for everything else."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:

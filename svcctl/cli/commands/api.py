@@ -65,7 +65,7 @@ def api(
         sys.stdout.flush()
 
     api = apiserver.application(context, host, allow_host or (), threads)
-    apiserver.Server(api, announce, proxies=trusted_proxy or (), drain=drain).answer(sock)
+    apiserver.Server(api, announce, proxies=trusted_proxy or (), drain=drain, limits=apiserver.limits()).answer(sock)
 
 
 def _blocks(url: str, host: str) -> Iterator[Block]:
