@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import KEY
+from postgres import Server as Database
 from serving import PATIENCE, Server, Site
 from test_api_processes import Process
 
@@ -34,9 +36,10 @@ CANARY = "canary-8b1f-of-shop"
 
 
 class Team:
-    """One API on a folder, a project that is deployed through it, and nodes."""
+    """One API on a store, a project that is deployed through it, and nodes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "store") -> None:
+        self.store = store
         self.site = Site.new(folder)
         self.folder = folder
         services = self.site.folder / "services.toml"
@@ -49,7 +52,7 @@ class Team:
         self.start()
 
     def _token(self, role: str) -> str:
-        done = self.site.done("--backend", "store", "token", "create", "--name", role, "--role", role, "--json")
+        done = self.site.done("--backend", self.store, "token", "create", "--name", role, "--role", role, "--json")
         return str(done.json["secret"])
 
     def write(self, answer: str) -> None:
@@ -57,8 +60,8 @@ class Team:
         self.site.code("shop", HANDLER.replace('"{}"', f'"shop {answer}"'))
 
     def start(self) -> None:
-        arguments = ("--store", "store", *(("--port", str(self.port)) if self.port else ()))
-        self.api = Process(self.site, *arguments)
+        arguments = ("--store", self.store, *(("--port", str(self.port)) if self.port else ()))
+        self.api = Process(self.site, *arguments, SVCCTL_SECRET_KEY=KEY)
         self.port = self.api.port
 
     def kill(self) -> None:
@@ -138,6 +141,30 @@ def test_nodes_go_on_and_start_again_while_the_api_is_gone(team: Team) -> None:
                 assert node.get(SHOP, "/get").text == "nothing"
     assert CANARY.encode() not in team.files("two")
     assert team.runtime.encode() not in team.files("two")
+
+
+def test_i11_a_database_that_is_killed_and_started_again_stops_no_request(
+    tmp_path: Path, server: Database, database: str
+) -> None:
+    team = Team(tmp_path, database)
+    try:
+        team.done("deploy")
+        with team.node("one") as one:
+            assert one.get(SHOP, "/put/basket").text == "kept"
+            server.kill()
+            try:
+                with team.api.client(team.admin) as client:
+                    assert client.get("/health/ready").status_code == 503
+                assert one.get(SHOP).text == "shop v1"
+                assert one.get(SHOP, "/get").status == 503
+            finally:
+                server.start()
+            assert one.get(SHOP, "/get").text == "basket"
+            team.write("v2")
+            team.done("deploy")
+            one.becomes(SHOP, "shop v2")
+    finally:
+        team.kill()
 
 
 def test_handlers_are_not_shown_the_token_of_their_node(team: Team) -> None:
