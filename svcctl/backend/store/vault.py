@@ -124,7 +124,7 @@ class Vault:
     def _file(self) -> KeyFile:
         if self._key_file is None:
             raise Refused(
-                f"{self._db.name} has secrets, and the key to them is not here: {sealing.VARIABLE} is not set",
+                f"the store has secrets, and the key to them is not here: {sealing.VARIABLE} is not set",
                 hint="the key is never kept in the database; all that reads or writes secrets there is given the same",
                 next=f"export {sealing.VARIABLE}=…  (a new one: head -c 32 /dev/urandom | base64)",
             )

@@ -259,6 +259,7 @@ class Postgres:
             raise self._explanation(error) from error
 
     def _explanation(self, error: psycopg.Error) -> SvcctlError:
+        """Where the server is, only Unreachable says: an API hands all others on."""
         state, text = error.sqlstate or "", _said(error)
         waited = self._patience if self._hurry is None else self._hurry
         match state[:2], state:
@@ -273,20 +274,20 @@ class Postgres:
                 )
             case _, "53100" | "53200":
                 return Refused(
-                    f"{self.name}: {text}", hint="nothing was changed; make room there and type the command again"
+                    f"PostgreSQL: {text}", hint="nothing was changed; make room there and type the command again"
                 )
             case _, "42501":
-                return Refused(f"{self.name}: {text}", hint="the role of this connection was not granted it")
+                return Refused(f"PostgreSQL: {text}", hint="the role of this connection was not granted it")
             case "22", _:
                 return UsageError(f"what can't be stored: {text}")
             case ("XX", _) | ("42", _):
-                return Damage(f"{self.name}: {text}", next="svcctl verify")
+                return Damage(f"PostgreSQL: {text}", next="svcctl verify")
             case ("28" | "3D" | "25", _) | (_, "53300"):
                 return Unreachable(f"{self.name}: {text}", hint="is that the right server, database and user?")
             case ("" | "08" | "57", _) if isinstance(error, psycopg.OperationalError):
                 return Lost(f"{self.name} can't be reached: {text}", hint="is it running there? try again")
             case _:
-                return Damage(f"{self.name}: {text}", next="svcctl verify")
+                return Damage(f"PostgreSQL: {text}", next="svcctl verify")
 
     def _holder(self) -> str:
         """Who has been in a transaction for longest."""
