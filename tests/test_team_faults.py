@@ -28,6 +28,7 @@ from svcctl import ages, commands, config, digest, keyvalues, tokens, wire
 from svcctl.backend.messages import KVEntry
 from svcctl.backend.remote import Remote
 from svcctl.backend.store import Store, gc
+from svcctl.backend.store.database import Hold
 from svcctl.backend.store.kv import KeyValueStore
 from svcctl.backend.store.postgres import masked
 from svcctl.errors import NotFound, Refused, Unreachable
@@ -229,14 +230,16 @@ def test_history_that_arrives_is_in_nobody_s_way(server: Server, tmp_path: Path)
     server.drop(url)
 
 
-def waiting(url: str, most: int) -> None:
+def waiting(url: str, count: int) -> None:
     """Until so many wait for others' locks."""
     with psycopg.connect(url, autocommit=True) as connection:
-        while connection.execute(
-            "SELECT count(*), pg_sleep(0.002) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        ).fetchone() != (most, ""):
-            pass
+        for _ in range(5000):
+            if connection.execute(
+                "SELECT count(*), pg_sleep(0.002) FROM pg_stat_activity "
+                "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            ).fetchone() == (count, ""):
+                return
+    pytest.fail("nobody waits")
 
 
 def test_the_one_that_a_real_deadlock_ends_begins_anew(database: str):
@@ -262,6 +265,33 @@ def test_the_one_that_a_real_deadlock_ends_begins_anew(database: str):
         found = store.keyvalues.get("carts", "b", 0.0)
         assert found is not None
         assert found.value == b"2"
+
+
+def test_gc_takes_no_bytes_for_abandoned_that_are_being_named(store: Store, database: str):
+    """However long ago they came, and whatever its clock says."""
+    content, looked = b"x" * 1_500_000, threading.Event()
+    name = digest.of_blob(content)
+
+    def name_slowly() -> None:
+        with store.blobs._new_pack() as pack:
+            pack.add(name, content)
+            pack.finish()
+            store.database.execute("UPDATE chunks SET stored = 0")
+            with store.database.writing():
+                store.database.hold(Hold.STORING, alone=False)
+                store.blobs._record(pack, frozenset())
+                store.database.execute("UPDATE chunks SET stored = 0")
+                looked.set()
+                waiting(database, 1)
+
+    with ThreadPoolExecutor(2) as pool:
+        naming = pool.submit(name_slowly)
+        looked.wait()
+        assert store.blobs.shelf.leftovers(remove=True) == ()
+        naming.result()
+    assert store.missing([name]) == frozenset()
+    with closing(store.open_blob(name)) as stream:
+        assert stream.read() == content
 
 
 # ---- a database that is away, or hangs
