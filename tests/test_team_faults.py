@@ -28,7 +28,7 @@ from svcctl import ages, commands, config, digest, keyvalues, tokens, wire
 from svcctl.backend.messages import KVEntry
 from svcctl.backend.remote import Remote
 from svcctl.backend.store import Store, gc
-from svcctl.backend.store.database import Hold
+from svcctl.backend.store.database import Hold, Lost
 from svcctl.backend.store.kv import KeyValueStore
 from svcctl.backend.store.postgres import masked
 from svcctl.errors import NotFound, Refused, Unreachable
@@ -294,7 +294,33 @@ def test_gc_takes_no_bytes_for_abandoned_that_are_being_named(store: Store, data
         assert stream.read() == content
 
 
+def test_a_copy_into_a_namespace_that_begins_meanwhile_is_made(store: Store, database: str):
+    store.keyvalues.put("source", "k", b"v", None, None)
+    with psycopg.connect(database) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("INSERT INTO namespaces (name) VALUES ('target')")
+        copying = pool.submit(store.keyvalues.copy, "source", "target")
+        waiting(database, 1)
+        other.commit()
+        assert copying.result() == 1
+    assert store.keyvalues.get("target", "k") == Entry(b"v")
+
+
 # ---- a database that is away, or hangs
+
+
+def test_a_transaction_that_was_idle_for_too_long_is_lost(store: Store, database: str):
+    def dawdle() -> None:
+        with store.database.writing():
+            (pid,) = store.database.one("SELECT pg_backend_pid()") or ()
+            store.database.execute("SET LOCAL idle_in_transaction_session_timeout = '5ms'")
+            with psycopg.connect(database, autocommit=True) as other:
+                while other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,)).fetchone():
+                    pass
+            store.database.one("SELECT 1")
+
+    with pytest.raises(Lost, match="can't be reached: server closed the connection"):
+        dawdle()
+    assert store.projects() == ()
 
 
 def test_kv_waits_for_another_s_lock_no_longer_than_it_says(store: Store, database: str):

@@ -198,13 +198,15 @@ class KeyValueStore:
 
         def show(database: Database) -> None:
             _check_unfinished(database, id, target)
-            for (present,) in database.all(_locking(database, "SELECT id FROM namespaces WHERE name = ?"), (target,)):
-                database.execute(
-                    "DELETE FROM entries WHERE namespace = ? AND key IN (SELECT key FROM entries WHERE namespace = ?)",
-                    (id, present),
-                )
-                database.execute("UPDATE entries SET namespace = ? WHERE namespace = ?", (id, present))
-                database.execute("UPDATE namespaces SET name = NULL WHERE id = ?", (present,))
+            # Begun here if need be: else one that another begins meanwhile would be in the way of the name.
+            present = _begun(database, target)
+            database.all(_locking(database, "SELECT 1 FROM namespaces WHERE id = ?"), (present,))
+            database.execute(
+                "DELETE FROM entries WHERE namespace = ? AND key IN (SELECT key FROM entries WHERE namespace = ?)",
+                (id, present),
+            )
+            database.execute("UPDATE entries SET namespace = ? WHERE namespace = ?", (id, present))
+            database.execute("UPDATE namespaces SET name = NULL WHERE id = ?", (present,))
             database.execute(
                 "UPDATE namespaces SET name = ?, copying = NULL, begun = NULL, copied_from = ? WHERE id = ?",
                 (target, source, id),

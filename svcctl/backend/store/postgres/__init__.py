@@ -58,7 +58,12 @@ _MINUTE = 60.0
 _FLUSH = "SELECT pg_logical_emit_message(true, 'svcctl', '')"
 """A commit of its own: the log is on disk up to here once it returns."""
 
-_WHERE = re.compile(r"^connection (?:failed|is bad): |connection to server (?:at|on) .*? failed: |FATAL: +")
+_WHERE = re.compile(
+    r"^(?:connection|consuming input|flushing|sending [a-z ]+) (?:failed|is bad): "
+    r"|connection to server (?:at|on) .*? failed: |FATAL: +"
+)
+    r"^(?:connection|consuming input|flushing|sending [a-z ]+) (?:failed|is bad): |connection to server (?:at|on) .*? failed: |FATAL: +"
+)
 
 _OLDEST = (
     "SELECT application_name, to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
