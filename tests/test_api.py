@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from apis import BODY, Team, error_of, team
 from scene import Bundle, bundle
 
 from svcctl import ages, commands, digest, tokens, wire
-from svcctl.api import ROUTES
+from svcctl.api import ROUTES, uploading
 from svcctl.api.callers import FAILURES
 from svcctl.api.route import Route
+from svcctl.api.uploading import UNKNOWN
 from svcctl.api.watching import Watch
 from svcctl.backend.altered import Altered, altered, whole
 from svcctl.backend.base import Followed, History
@@ -499,6 +501,33 @@ def test_a_part_that_is_damaged_is_asked_for_again(acme: Team) -> None:
     assert (lacking.status_code, lacking.json()["missing"]) == (409, parts[1:])
     send_blobs(ci, frame(b"two "))
     assert ci.put(f"/v1/blobs/{whole}", json=parts).json() == {}
+
+
+def test_a_large_body_is_taken_from_those_alone_who_are_known(acme: Team) -> None:
+    unknown = tokens.new().reveal().decode()
+    for secret, status in ((unknown, b"401"), (acme.secret("eve", "viewer"), b"403")):
+        with socket.create_connection(("127.0.0.1", acme.api.port), timeout=PATIENCE) as raw:
+            head = f"POST /v1/segments HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
+            raw.sendall(head.encode() + b"Content-Length: 200000000\r\n\r\n" + b" " * (UNKNOWN + 1))
+            assert raw.recv(12) == b"HTTP/1.1 " + status
+
+
+@pytest.mark.parametrize("path", ["/v1/blobs", "/v1/changes"])
+def test_a_body_that_trickles_is_not_waited_for(path: str, acme: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploading, "IDLE", 0.3)
+    monkeypatch.setattr(uploading, "_SMALL", 0)
+    secret = acme.secret("ci", "deployer")
+    with socket.create_connection(("127.0.0.1", acme.api.port), timeout=PATIENCE) as raw:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
+        raw.sendall(head.encode() + b"Content-Length: 20000\r\n\r\n" + frame(b"", size=20_000))
+        raw.settimeout(0.02)
+        for _ in range(500):
+            raw.sendall(b" ")
+            with suppress(TimeoutError):
+                assert raw.recv(10) == b"HTTP/1.1 4"
+                break
+        else:
+            pytest.fail("it was waited for")
 
 
 def test_t6_a_connection_cut_in_the_middle_of_a_blob_leaves_nothing(acme: Team) -> None:

@@ -182,6 +182,10 @@ class Guarded:
 
     # ---- running
 
+    def newest(self) -> int:
+        self.require("follow")
+        return self._backend.wait(0, 0)
+
     def follow(self, after: int) -> Followed:
         self.require("follow")
         found = self._backend.follow(after)
