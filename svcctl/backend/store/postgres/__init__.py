@@ -62,8 +62,6 @@ _WHERE = re.compile(
     r"^(?:connection|consuming input|flushing|sending [a-z ]+) (?:failed|is bad): "
     r"|connection to server (?:at|on) .*? failed: |FATAL: +"
 )
-    r"^(?:connection|consuming input|flushing|sending [a-z ]+) (?:failed|is bad): |connection to server (?:at|on) .*? failed: |FATAL: +"
-)
 
 _OLDEST = (
     "SELECT application_name, to_char(xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
