@@ -274,10 +274,10 @@ def works_on_stores(context: Context, location: str | Path) -> Refused:
     words = context.arguments
     named = (*(" ".join(pair) for pair in pairwise(words)), *words)
     command = next((each for each in named if each in COMMANDS), "this")
-    return Refused(
-        f"{command} works on a store itself, and {location} is an API",
-        hint="type it where `svcctl api` runs, with --backend and its store",
-    )
+    hint = "type it where `svcctl api` runs, with --backend and its store"
+    if command == "verify":
+        hint += f"; or copy all of it: svcctl backend copy {location} FOLDER, then svcctl verify --backend FOLDER"
+    return Refused(f"{command} works on a store itself, and {location} is an API", hint=hint)
 
 
 def _store_at(context: Context, location: str | Path, *, create: bool) -> "Store":
