@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import remotely
 from apis import BODY, Served, error_of
+from clocks import skewed
 from postgres import KEY, Server
 from processes import Acme
 from scene import SHOP_AND_AUTH, Clock, People, Scene, bundle
@@ -392,30 +393,12 @@ def test_an_api_without_its_database_says_so_and_not_where_that_is(server: Serve
 
 # ---- clocks that disagree
 
-SKEWED = """
-import datetime, os, time
-
-skew = float(os.environ["SKEW"])
-right, right_ns = time.time, time.time_ns
-time.time = lambda: right() + skew
-time.time_ns = lambda: right_ns() + int(skew * 1e9)
-
-
-class Skewed(datetime.datetime):
-    @classmethod
-    def now(cls, tz=None):
-        return cls.fromtimestamp(time.time(), tz)
-
-
-datetime.datetime = Skewed
-"""
 HOUR = 3600
 
 
 def test_replicas_an_hour_apart_go_by_their_database(database: str, tmp_path: Path):
     """Times run on in the order of numbers, a token is good until its end, an entry too, whichever is asked."""
     acme = Acme.new(tmp_path)
-    (tmp_path / "sitecustomize.py").write_text(SKEWED)
     with closing(Store.open(database)) as store:
         began = store.now()
         ends = ages.timestamp(began + timedelta(minutes=30))
@@ -425,10 +408,8 @@ def test_replicas_an_hour_apart_go_by_their_database(database: str, tmp_path: Pa
         token = secret.reveal().decode()
         with ExitStack() as stack:
             replicas = [
-                stack.enter_context(
-                    serving(acme, "--store", database, PYTHONPATH=str(tmp_path), SKEW=str(skew), **ENVIRON)
-                )
-                for skew in (HOUR, -HOUR)
+                stack.enter_context(serving(acme, "--store", database, **skewed(tmp_path / "skewed", each), **ENVIRON))
+                for each in (HOUR, -HOUR)
             ]
             ahead, behind = [stack.enter_context(each.client(token)) for each in replicas]
             for number, client in enumerate((ahead, behind, ahead, behind)):

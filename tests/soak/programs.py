@@ -9,7 +9,6 @@ FAULTS = int(os.environ.get("SVCCTL_SOAK", "1000"))
 """So many are wanted. Read before any test runs: tests do not see the variables of who runs them."""
 PROGRAMS = {
     "strace": "faults at every system call",
-    "faketime": "clocks that are wrong",
     "mount": "small disks",
 }
 
