@@ -773,7 +773,10 @@ def test_a_bug_tells_nothing_but_its_request(acme: Team, monkeypatch: pytest.Mon
     assert "words" not in answer.text
     assert answer.headers["x-request-id"] in answer.json()["error"]["hint"]
     acme.api.close()
-    assert acme.api.log[-1]["error"] == "bug: RuntimeError"
+    said = acme.api.log[-1]
+    assert said["error"] == "bug: RuntimeError"
+    assert re.match(r"test_api\.py:\d+ broken < store\.py:\d+ projects < guarded\.py:\d+ projects < ", said["detail"])
+    assert "words" not in said["detail"]
 
 
 def test_when_a_token_was_used_is_kept(acme: Team) -> None:

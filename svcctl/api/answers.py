@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from svcctl.api.asking import Asked
 from svcctl.api.parsing import Malformed
 from svcctl.api.pool import Busy
-from svcctl.api.problems import apart, away, bug, of_status, problem
+from svcctl.api.problems import apart, away, bug, of_status, problem, way_to
 from svcctl.api.route import Raw
 from svcctl.backend.messages import VERSION_HEADER, Registered
 from svcctl.errors import SvcctlError, Throttled, Unauthorized, Unreachable
@@ -52,7 +52,7 @@ def failed(request: Asked, error: Exception) -> Response[Any]:
     if isinstance(error, RecursionError):
         error = of_status(400)
     if not isinstance(error, SvcctlError):
-        state["error"] = f"bug: {type(error).__name__}"
+        state["error"], state["detail"] = f"bug: {type(error).__name__}", way_to(error)
         return Response(bug(state["request"]), status_code=500, media_type=_JSON)
     state["error"] = error.code
     if unknown:

@@ -1,6 +1,8 @@
 """Errors as answers: the problem document, with the status of the one table (`svcctl.errors`)."""
 
+import traceback
 from http import HTTPStatus
+from pathlib import Path
 
 import msgspec
 
@@ -8,6 +10,7 @@ from svcctl import __version__, wire
 from svcctl.errors import BUG, Conflict, Forbidden, NotFound, SvcctlError, Unreachable, UsageError
 from svcctl.text import clean
 
+_FRAMES = 12
 _FOREIGN: dict[int, type[SvcctlError]] = {
     401: Forbidden,
     403: Forbidden,
@@ -20,6 +23,12 @@ _FOREIGN: dict[int, type[SvcctlError]] = {
 
 def problem(error: SvcctlError) -> bytes:
     return msgspec.json.encode(wire.problem(error))
+
+
+def way_to(error: BaseException) -> str:
+    """Where a bug is, for the log: lines of code, and nothing that anybody sent or stored."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return " < ".join(f"{Path(each.filename).name}:{each.lineno} {each.name}" for each in reversed(frames))
 
 
 def bug(request: str) -> bytes:
