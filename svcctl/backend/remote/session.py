@@ -9,7 +9,6 @@ is not, the outcome is unknown: Unreachable, not Damage, so that a command which
 """
 
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,12 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from svcctl import __version__, errors, wire
+from svcctl import __version__, wire
 from svcctl.backend.address import normal
-from svcctl.backend.messages import REQUEST_HEADER, VERSION_HEADER
+from svcctl.backend.messages import VERSION_HEADER
+from svcctl.backend.remote.failures import NOT_READY, Failures
 from svcctl.backend.remote.library import httpx
-from svcctl.errors import Damage, Forbidden, NotFound, SvcctlError, Throttled, TooLarge, Unauthorized, Unreachable
+from svcctl.errors import Damage, SvcctlError, Unreachable
 from svcctl.sealing.value import SecretValue
 from svcctl.text import clean
 
@@ -34,13 +34,8 @@ Body = bytes | Callable[[], Iterable[bytes]]
 JSON = "application/json"
 _LARGEST = 256_000_000
 _CHUNK = 65_536
-_NOT_READY = frozenset({429, 502, 503, 504})
 _LONGEST_PAUSE = 3.0
-_NAMES = {
-    400: "the request is wrong", 401: "not logged in", 403: "not allowed", 404: "nothing there", 413: "too large",
-    429: "asked too often", 500: "a bug in the API", 502: "nothing behind its proxy", 503: "not ready",
-    504: "no answer behind its proxy",
-}  # fmt: skip
+_LONGEST_PROBLEM = 1_000_000
 
 
 class Patience(NamedTuple):
@@ -81,7 +76,7 @@ class Session:
     ) -> None:
         self.url = normal(url)
         self._patience = patience
-        self._has_token = token is not None
+        self._failures = Failures(self.url, has_token=token is not None)
         headers = {"user-agent": f"svcctl/{__version__}", VERSION_HEADER: __version__, "accept": JSON}
         if token is not None:
             headers["authorization"] = b"Bearer " + token.reveal()  # type: ignore[assignment]
@@ -189,7 +184,7 @@ class Session:
             finally:
                 response.close()
         except httpx.HTTPError as error:
-            raise _Broken(self._unreachable(error)) from error
+            raise _Broken(self._failures.unreachable(error, self._patience.connect)) from error
 
     def all_of(self, response: httpx.Response, most: int = _LARGEST) -> bytes:
         parts, size = [], 0
@@ -215,128 +210,21 @@ class Session:
                     raise broken.error from broken.__cause__
                 time.sleep(pause)
 
-    # ---- what went wrong
-
     def _refused(self, response: httpx.Response) -> NoReturn:
         status = response.status_code
-        error = self._told(response) or self._untold(response)
+        try:
+            content = self.all_of(response, _LONGEST_PROBLEM)
+        except Damage:
+            content = b""
+        error = self._failures.told(response, content)
         after = _seconds(response.headers.get("retry-after"))
-        if status in _NOT_READY and (after or 0) <= _LONGEST_PAUSE:
+        if status in NOT_READY and (after or 0) <= _LONGEST_PAUSE:
             raise _Broken(error, after)
         raise error
-
-    def _told(self, response: httpx.Response) -> SvcctlError | None:
-        """The error of a problem document."""
-        try:
-            told = wire.decode(self.all_of(response, 1_000_000), _Problem).error
-        except (msgspec.MsgspecError, RecursionError, Damage):
-            return None
-        if response.status_code == 401:
-            return self._unauthorized(told.message)
-        if told.code == errors.BUG[0]:
-            request = response.headers.get(REQUEST_HEADER)
-            of = f" (request {clean(request)})" if request else ""
-            return Unreachable(
-                f"{self.url}: a bug in the API{of}: {told.message}",
-                hint="its log says more; what it was asked may be done",
-            )
-        found = errors.revived(told.code, told.message, told.hint, told.next)
-        if found is None:
-            return Unreachable(f"{self.url}: {told.message}", hint=told.hint or _versions(response))
-        return found
-
-    def _untold(self, response: httpx.Response) -> SvcctlError:
-        """Something else answered: a proxy, a balancer, another program."""
-        status = response.status_code
-        what = f"{self.url} answered {status}"
-        if name := _NAMES.get(status):
-            what += f": {name}"
-        hint = _versions(response) or "that is no answer of svcctl's API; is the URL right?"
-        if response.is_redirect:
-            where = clean(response.headers.get("location", ""))
-            return Unreachable(f"{what}: it sends to {where}", hint="redirects are not followed; name the API itself")
-        match status:
-            case 401:
-                return self._unauthorized(what)
-            case 403:
-                return Forbidden(what, hint=hint)
-            case 404:
-                return NotFound(what, hint=hint)
-            case 413:
-                return TooLarge(what, hint="a proxy before the API may have a limit of its own")
-            case 429:
-                return Throttled(what, hint="wait a little")
-        return Unreachable(what, hint=None if status in _NOT_READY else hint)
-
-    def _unauthorized(self, message: str) -> SvcctlError:
-        if self._has_token:
-            return Unauthorized(message, hint=f"{self.url} does not take this token", next=f"svcctl login {self.url}")
-        return Unauthorized(f"no token for {self.url} is known here", next=f"svcctl login {self.url}")
-
-    def _unreachable(self, error: httpx.HTTPError) -> SvcctlError:
-        for cause in _causes(error):
-            if isinstance(cause, ssl.SSLError):
-                return self._untrusted(cause)
-        match error:
-            case httpx.ConnectTimeout():
-                return Unreachable(f"{self.url} can't be reached: no answer in {self._patience.connect:g} seconds")
-            case httpx.TimeoutException():
-                return Unreachable(f"{self.url} did not answer in time", hint="it may be busy; type the command again")
-            case httpx.ProxyError():
-                return Unreachable(f"{self.url}: the proxy refused: {clean(str(error))}", hint="look at HTTPS_PROXY")
-            case httpx.ConnectError():
-                return Unreachable(f"{self.url} can't be reached: {_why(error)}")
-            case httpx.DecodingError():
-                return Unreachable(f"{self.url} gave an answer that can't be decoded")
-        return Unreachable(
-            f"the connection to {self.url} broke: {_why(error)}",
-            hint="what was asked may be done; type it again to know",
-        )
-
-    def _untrusted(self, error: ssl.SSLError) -> SvcctlError:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return Unreachable(
-                f"{self.url}: its certificate is not trusted: {clean(error.verify_message)}",
-                hint="SSL_CERT_FILE names a file of certificates to trust instead of the well-known ones",
-            )
-        return Unreachable(f"{self.url}: TLS failed: {clean(error.reason or str(error))}")
-
-
-class _Told(msgspec.Struct):
-    code: str
-    message: str
-    hint: str | None = None
-    next: str | None = None
-
-
-class _Problem(msgspec.Struct):
-    error: _Told
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _why(error: Exception) -> str:
-    """The operating system's words where there are any: httpx repeats the first of several addresses at most."""
-    for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-    return clean(str(error)) or type(error).__name__
 
 
 def _seconds(said: str | None) -> float | None:
     return float(said) if said and said.isascii() and said.isdigit() and len(said) < 6 else None
-
-
-def _versions(response: httpx.Response) -> str | None:
-    theirs = response.headers.get(VERSION_HEADER)
-    if theirs is None or theirs == __version__:
-        return None
-    return f"the API is svcctl {clean(theirs)}, this is {__version__}: bring the older one up to date"
 
 
 def _pairs(query: Query) -> httpx.QueryParams:
