@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import msgspec
+from postgres import KEY
 from scene import Clock, People, Scene
 
 from svcctl import ages, commands, tokens, wire
@@ -64,12 +65,13 @@ class Served:
 class Team:
     """A store with a project in it, its API, and people with tokens."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str | None = None) -> None:
         self.folder = folder / ".svcctl"
-        self.store = Store.open(self.folder, actor=People())
+        place, environ = (database, {"SVCCTL_SECRET_KEY": KEY}) if database else (self.folder, {})
+        self.store = Store.open(place, actor=People(), environ=environ)
         self.clock = Clock()
         self.scene = Scene(self.store, self.clock, People())
-        self.api = Served(lambda: Store.open(self.folder))
+        self.api = Served(lambda: Store.open(place, environ=environ))
         self._clients: list[httpx.Client] = []
 
     def close(self) -> None:
@@ -98,8 +100,8 @@ class Team:
 
 
 @contextmanager
-def team(folder: Path) -> Iterator[Team]:
-    with closing(Team(folder)) as found:
+def team(folder: Path, database: str | None = None) -> Iterator[Team]:
+    with closing(Team(folder, database)) as found:
         yield found
 
 

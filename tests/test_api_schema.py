@@ -28,13 +28,15 @@ def described() -> dict[str, Any]:
 
 EXAMPLES = int(os.environ.get("SVCCTL_SCHEMA_EXAMPLES", "6"))
 """A route; `make soak` sets more."""
+ON_POSTGRES = "SVCCTL_SCHEMA_ON_POSTGRES" in os.environ
 SCHEMA = schemathesis.openapi.from_dict(described())
 OPERATIONS = {f"{found.ok().method} {found.ok().path}": found.ok() for found in SCHEMA.get_all_operations()}
 
 
 @pytest.fixture(scope="module")
-def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    with team(tmp_path_factory.mktemp("schema")) as found:
+def acme(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Team]:
+    database = request.getfixturevalue("server").database() if ON_POSTGRES else None
+    with team(tmp_path_factory.mktemp("schema"), database) as found:
         found.scene.deploy(shop="a1", auth="b1")
         yield found
 

@@ -1,13 +1,14 @@
 """The OpenAPI 3.1 document of the routes, from the same types that requests are read with."""
 
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from svcctl import __version__
 from svcctl.api.guarded import Guarded
 from svcctl.api.route import Raw, Route
+from svcctl.commands import Command
 
 _REFS = "#/components/schemas/{name}"
 
@@ -74,6 +75,8 @@ def _schemas(routes: tuple[Route, ...]) -> tuple[dict[Any, dict[str, Any]], dict
     """Of every type that routes speak of, and of what those refer to."""
     kinds = [kind for route in routes for kind in (route.asked, _body(route), *_answers(route)) if kind is not None]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFS)
+    for command in get_args(Command):
+        components[command.__name__]["additionalProperties"] = False
     return dict(zip(kinds, schemas, strict=True)), components
 
 
