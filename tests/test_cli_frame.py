@@ -544,6 +544,19 @@ def test_progress_shows_only_what_takes_longer_than_half_a_second() -> None:
     ]
 
 
+def test_progress_that_is_interrupted_leaves_an_empty_line(program: Program) -> None:
+    program.burn("""\
+        from svcctl.cli import progress
+        progress._PATIENCE = 0
+        context.progress.start('uploading', 10)
+        context.progress.advance(5)
+        raise KeyboardInterrupt
+    """)
+    status, seen = program.on_terminal("burn", typed="")
+    assert status == 130
+    assert seen.endswith("50%\r\x1b[K")
+
+
 # ---- consent
 
 

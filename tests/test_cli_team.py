@@ -135,6 +135,14 @@ def test_what_is_no_token_is_sent_nowhere(desk: Desk, typed: str):
     assert "SVCCTL_TOKEN is not a token of svcctl" in refused.err
 
 
+def test_who_logs_in_in_vain_is_told_where_the_token_comes_from(desk: Desk):
+    desk.done("--backend", "store", "token", "revoke", "ada")
+    refused = desk.to_api("history")
+    assert refused.status == 6
+    assert refused.err.endswith("\nhint: the token comes from SVCCTL_TOKEN\n")
+    assert desk("login", desk.api.url, typed=desk.token).err.endswith(f"\nnext: svcctl login {desk.api.url}\n")
+
+
 def test_a_token_that_the_api_does_not_know_is_not_kept(desk: Desk):
     desk.done("--backend", "store", "token", "revoke", "ada")
     refused = desk("login", desk.api.url, typed=desk.token)
@@ -229,7 +237,10 @@ def test_a_team_s_day(desk: Desk):
     assert desk.token not in desk.api.err
     gone = desk.to_api("history")
     assert gone.status == 7
-    assert gone.err == f"error: {desk.api.url} can't be reached: Connection refused\n"
+    assert gone.err == (
+        f"error: {desk.api.url} can't be reached: Connection refused\n"
+        "hint: is it running there, and is the URL right?\n"
+    )
 
 
 def test_a_role_that_does_not_suffice_is_exit_status_6(desk: Desk):

@@ -58,4 +58,7 @@ def apart(theirs: str | None) -> str | None:
 def of_status(status: int) -> SvcctlError:
     """What the framework refused before any route was asked."""
     kind = _FOREIGN.get(status, UsageError)
-    return kind(f"{HTTPStatus(status).phrase.lower()}: there is no such route, or not for this method")
+    return kind(
+        f"{HTTPStatus(status).phrase.lower()}: there is no such route, or not for this method",
+        hint="is the URL of the API right? Its routes begin with /v1/",
+    )

@@ -44,6 +44,8 @@ class Context:
         self.verbose = False
         self.hasty = False
         """Whether no answer is better than one that is waited for."""
+        self.token_from: str | None = None
+        """The variable that has the token which an API is asked with."""
         self._create = False
         self._when_printed: list[Callable[[], None]] = []
         self._closing = ExitStack()
@@ -132,7 +134,9 @@ class Context:
     def progress(self) -> Progress:
         from svcctl.cli import progress
 
-        return progress.of(sys.stderr, json=self.json)
+        made = progress.of(sys.stderr, json=self.json)
+        self.at_end(made.done)  # also of work that fails, or that Ctrl-C ends: what is said next has a line of its own
+        return made
 
     @cached_property
     def actor(self) -> str:
@@ -257,6 +261,7 @@ def kept_token(context: Context, url: str) -> "SecretValue | None":
     from svcctl import credentials
     from svcctl.cli import known
 
+    context.token_from = credentials.VARIABLE if context.environ.get(credentials.VARIABLE) else None
     return credentials.token(url, context.environ, known.configuration(context.environ))
 
 

@@ -16,7 +16,7 @@ from svcctl.cli.app import root
 from svcctl.cli.click import NoArgsIsHelpError
 from svcctl.cli.context import Context
 from svcctl.cli.output import shown, write
-from svcctl.errors import BUG, INTERRUPTED, Differences, Refused, SvcctlError, UsageError
+from svcctl.errors import BUG, INTERRUPTED, Differences, Refused, SvcctlError, Unauthorized, UsageError
 
 
 def main() -> NoReturn:
@@ -77,6 +77,8 @@ def _fail(context: Context, error: Exception) -> int:
     found = failure.expected(error)
     if found is None:
         return _report(context, error)
+    if isinstance(found, Unauthorized) and context.token_from:
+        found.hint, found.next = f"the token comes from {context.token_from}", None
     if not (isinstance(found, Differences) and context.output.printed):
         _complain(context, found)
     return found.exit_status

@@ -11,6 +11,8 @@ from svcctl.backend.remote.library import httpx
 from svcctl.errors import Forbidden, NotFound, SvcctlError, Throttled, TooLarge, Unauthorized, Unreachable
 from svcctl.text import clean
 
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
+"""What OpenSSL calls it, by version, where plain http is answered."""
 NOT_READY = frozenset({429, 502, 503, 504})
 _NAMES = {
     400: "the request is wrong", 401: "not logged in", 403: "not allowed", 404: "nothing there", 413: "too large",
@@ -85,7 +87,9 @@ class Failures:
             case httpx.ProxyError():
                 return Unreachable(f"{self._url}: the proxy refused: {clean(str(error))}", hint="look at HTTPS_PROXY")
             case httpx.ConnectError():
-                return Unreachable(f"{self._url} can't be reached: {_why(error)}")
+                return Unreachable(
+                    f"{self._url} can't be reached: {_why(error)}", hint="is it running there, and is the URL right?"
+                )
             case httpx.DecodingError():
                 return Unreachable(f"{self._url} gave an answer that can't be decoded")
         return Unreachable(
@@ -99,6 +103,8 @@ class Failures:
                 f"{self._url}: its certificate is not trusted: {clean(error.verify_message)}",
                 hint="SSL_CERT_FILE names a file of certificates to trust instead of the well-known ones",
             )
+        if error.reason in _NO_TLS:
+            return Unreachable(f"{self._url} does not speak TLS", hint="http:// is for an API on this machine")
         return Unreachable(f"{self._url}: TLS failed: {clean(error.reason or str(error))}")
 
 
@@ -125,7 +131,7 @@ def _why(error: Exception) -> str:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-    return clean(str(error)) or type(error).__name__
+    return clean(str(error)).removesuffix(".") or type(error).__name__
 
 
 def _versions(response: httpx.Response) -> str | None:

@@ -23,4 +23,6 @@ def backend_add(
     found = address.normal(url)
     known.add(context.environ, name, found)
     context.show({"name": name, "url": found}, [Success(f"{name} is {found}")])
-    context.tell(Note(f"next: svcctl login {name}, then svcctl backend use {name}"))
+    context.tell(
+        Note(f"svcctl login {name} keeps a token for it; svcctl backend use {name} makes this checkout work on it")
+    )
