@@ -2,6 +2,8 @@
 of two versions on one store."""
 
 import asyncio
+import io
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ from test_api_processes import serving
 
 import svcctl
 from svcctl import ages, commands, config, digest, keyvalues, tokens, wire
-from svcctl.backend.messages import KVEntry
+from svcctl.backend.messages import KVEntry, frame_head
 from svcctl.backend.remote import Remote
 from svcctl.backend.store import Store, gc
 from svcctl.backend.store.database import Hold, Lost
@@ -389,6 +391,30 @@ def test_an_api_without_its_database_says_so_and_not_where_that_is(server: Serve
     name = masked(database)
     assert details == [f"{name} can't be reached: connection refused"] * 2
     assert not [line for line in api.log if line["status"] == 200 and "detail" in line]
+
+
+@pytest.mark.parametrize("point", ["upload.before-commit", "upload.committed"])
+def test_an_api_killed_while_its_database_takes_an_upload(point: str, store: Store, database: str, tmp_path: Path):
+    acme = Acme.new(tmp_path)
+    secret = secret_of(store).reveal().decode()
+    contents = [b"small", b"l" * 2_500_000]
+    body = b"".join(frame_head(digest.of_blob(each), len(each)) + each for each in contents)
+    names = [digest.of_blob(each) for each in contents]
+    with serving(acme, "--store", database, SVCCTL_FAULT=point, **ENVIRON) as api, api.client(secret) as client:
+        with pytest.raises(httpx.TransportError):
+            client.post("/v1/blobs", content=body)
+        assert api.gone() == -signal.SIGKILL
+    assert store.missing(names) == (frozenset() if point == "upload.committed" else set(names))
+    store.store_blobs((name, len(each), io.BytesIO(each)) for name, each in zip(names, contents, strict=True))
+    for name, content in zip(names, contents, strict=True):
+        with closing(store.open_blob(name)) as stream:
+            assert stream.read() == content
+    store.database.execute("UPDATE chunks SET stored = 0")
+    swept = store.gc(dry_run=False)
+    assert len(swept.leftovers) == (point != "upload.committed")
+    assert store.missing(names) == frozenset()
+    found = store.verify()
+    assert (found.problems, found.leftovers) == ((), ())
 
 
 # ---- clocks that disagree
