@@ -160,6 +160,10 @@ def test_i11_a_database_that_is_killed_and_started_again_stops_no_request(
             finally:
                 server.start()
             assert one.get(SHOP, "/get").text == "basket"
+            with server.stopped():  # it takes what it is asked, and says nothing
+                assert one.get(SHOP, "/get").status == 503
+                assert one.get(SHOP).text == "shop v1"
+            assert one.get(SHOP, "/get").text == "basket"
             team.write("v2")
             team.done("deploy")
             one.becomes(SHOP, "shop v2")

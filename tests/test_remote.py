@@ -714,6 +714,8 @@ def test_kv_over_the_api(acme: Team):
         values.put_all(name, [(f"n{n}", Entry(b"x" * 100)) for n in range(5)])
         with pytest.raises(Larger):
             values.get(name, "n0", 0, most=99)
+        values.put(name, "long", b"l" * 3_000_000, None, None)
+        assert values.get(name, "long") == Entry(b"l" * 3_000_000)
         page = values.list(name, "n", 2, None, 0)
         assert [key.name for key in page.keys] == ["n0", "n1"]
         assert [key.name for key in values.list(name, "n", 9, page.cursor, 0).keys] == ["n2", "n3", "n4"]

@@ -13,9 +13,11 @@ from svcctl import wire
 from svcctl.backend.messages import KVCopied, KVCopy, KVEntry, KVGot, KVPage
 from svcctl.backend.remote.session import Patience, Session
 from svcctl.errors import UsageError
-from svcctl.keyvalues import Entry, Key, KVError, Larger, Page
+from svcctl.keyvalues import VALUE_SIZE, Entry, Key, KVError, Larger, Page
 
 _GONE = 1.0
+_SMALL = 500_000
+"""Bytes of a value that is asked for as if it were short; what is longer is asked for again, and waited for."""
 _RATE = 4_000_000
 """Bytes for which a second more is given."""
 
@@ -29,7 +31,15 @@ class RemoteKeyValues:
         self._session = session.with_patience(Patience(connect=_GONE, pauses=(0.05,), longest=_GONE / 2))
 
     def get(self, namespace: str, key: str, now: float | None = None, *, most: int | None = None) -> Entry | None:  # noqa: ARG002  # the API's clock counts
-        seconds = _GONE + (most or 0) / _RATE if most is not None else _GONE * 5
+        if most is not None:
+            return self._get(namespace, key, most)
+        try:
+            return self._get(namespace, key, _SMALL)
+        except Larger:
+            return self._get(namespace, key, VALUE_SIZE)
+
+    def _get(self, namespace: str, key: str, most: int) -> Entry | None:
+        seconds = _GONE + most / _RATE
         found: KVGot = self._ask(KVGot, "GET", namespace, "entry", query={"key": key, "most": most}, timeout=seconds)
         if found.larger:
             raise Larger
