@@ -22,6 +22,7 @@ _BATCH = 500  # rows of a stream
 _RATE = 4_000_000
 _BINARY = pq.Format.BINARY
 _COMMAND_OK, _TUPLES_OK = pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK
+_SYNCHRONISED = pq.ExecStatus.PIPELINE_SYNC
 _TEXT = 25
 
 Text = tuple[str, tuple[int, ...]]
@@ -140,15 +141,17 @@ class Link:
         return prepared
 
     def _result(self) -> pq.abc.PGresult:
-        while True:
-            while self._pg.is_busy():
-                self._wait()
-                self._pg.consume_input()
-            result = self._pg.get_result()
-            if result is not None:
-                return result
-            if self.lost:
-                raise psycopg.OperationalError("the server ended the connection")
+        """And the end of it, which is there with it. `is_busy` gives the interpreter's lock away, and is asked no more
+        than it must be: each time, threads that wait for the lock are woken."""
+        while self._pg.is_busy():
+            self._wait()
+            self._pg.consume_input()
+        result = self._pg.get_result()
+        if result is None:
+            raise psycopg.OperationalError("the server ended the connection")
+        if result.status != _SYNCHRONISED:
+            self._pg.get_result()
+        return result
 
 
 @lru_cache(maxsize=1024)
