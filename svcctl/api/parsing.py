@@ -28,7 +28,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 def query_of(query: bytes, path: dict[str, str], kind: type[T]) -> T:
     """`path` are the values that the path holds."""
-    several = sequences(kind)
+    several = sequences(kind)  # type: ignore[arg-type]  # a class can be hashed
     found: dict[str, Any] = dict(path)
     for name, value in _pairs(query):
         if name in path or (name in found and name not in several):

@@ -7,6 +7,7 @@ A handler is a function of a `Guarded` backend and, by the names of its paramete
 import inspect
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal, get_type_hints
 
 import msgspec
@@ -68,9 +69,15 @@ class Route(msgspec.Struct, frozen=True):
 
     @property
     def _hints(self) -> dict[str, Any]:
-        return get_type_hints(inspect.unwrap(self.handler), include_extras=True)
+        return _hints_of(self.handler)
 
 
+@cache
+def _hints_of(handler: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(inspect.unwrap(handler), include_extras=True)
+
+
+@cache
 def sequences(kind: type[Any]) -> frozenset[str]:
     """Fields of `asked` that a query may name several times."""
     hints = get_type_hints(kind)

@@ -23,6 +23,33 @@ class Limits(msgspec.Struct, frozen=True):
 LIMITS = Limits()
 
 
+class Gathered:
+    """A transport whose writes of one turn of the loop leave together: a head and its body in one packet, which takes
+    one call to the system and wakes the client once."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._send)
+        self._parts.append(data)
+
+    def _send(self) -> None:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts))
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+
 def protocol(limits: Limits) -> Callable[..., "Connection"]:
     return partial(Connection, limits)
 
@@ -37,7 +64,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(transport)
+        super().connection_made(Gathered(transport, self.loop))  # type: ignore[arg-type]  # all that is asked of one
         if len(self.connections) > self._limits.connections:
             self._end(503)
         else:
