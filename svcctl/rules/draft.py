@@ -111,8 +111,7 @@ class Draft:
             raise UsageError(
                 f"{reference} names service {reference.service}; -s names {', '.join(self.command.services)}"
             )
-        mine = set(self.state.services(self.project.name))
-        return [service if service in mine else self.known(service) for service in self.command.services]
+        return [self.known(service) for service in self.command.services]
 
     def known(self, service: str) -> str:
         owner = self.owner(service)

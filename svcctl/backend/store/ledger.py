@@ -4,7 +4,7 @@ Bytes that stand for something are checked against their digest before anything 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -21,12 +21,20 @@ VERSION_COLUMNS = (
     "r.environment, r.number, r.change, r.digest, r.body, r.settings_since, r.settings_under, r.code_since, "
     "r.code_under"
 )
-_PLACES_AHEAD = (
-    f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
-    "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head LEFT JOIN settings s ON s.digest = r.settings "
-    "WHERE e.service IN (SELECT unnest(CAST(? AS text[])) UNION SELECT name FROM services WHERE project = ?) "
-    "AND e.name = ANY(?) AND e.living = 1"
+_PLACE = f"e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS}"
+_HEAD = (
+    "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head LEFT JOIN settings s ON s.digest = r.settings"
 )
+_AHEAD = (
+    "SELECT now.newest, now.done, now.schema, now.domain, a.name, a.project, e.name, "  # noqa: S608
+    f"{_PLACE} FROM (SELECT (SELECT max(number) FROM changes) AS newest, "
+    "(SELECT number FROM changes WHERE id = ?) AS done, "
+    "(SELECT version FROM schema_versions WHERE part = 'ledger') AS schema, "
+    "(SELECT domain FROM projects WHERE name = ?) AS domain) AS now "
+    "LEFT JOIN services a ON a.name = ANY(?){whole} "
+    f"LEFT JOIN environments e ON e.service = a.name AND e.name = ANY(?) AND e.living = 1 {_HEAD} ORDER BY a.name"
+)
+_NAMED_AHEAD, _WHOLE_AHEAD = _AHEAD.format(whole=""), _AHEAD.format(whole=" OR a.project = ?")
 STORE_CHAIN = EnvironmentId("")
 """The chain of what belongs to no environment."""
 
@@ -38,6 +46,17 @@ def marks(values: Collection[Any]) -> str:
     return ",".join("?" * len(values))
 
 
+class Ahead(NamedTuple):
+    """What a plan will ask for, as far as its command tells."""
+
+    command: str
+    project: str
+    whole: bool
+    """All services of the project, beside `services`."""
+    services: Sequence[str]
+    environments: Sequence[str]
+
+
 class Ledger:
     """A Snapshot (rules.state): valid inside one transaction of `database`; what was read is remembered."""
 
@@ -47,9 +66,9 @@ class Ledger:
         self._places: dict[EnvironmentId, Place | None] = {}
         self._identities: dict[EnvironmentId, Identity | None] = {}
         self._owners: dict[str, str | None] = {}
-        self._domains: dict[str, str] | None = None
+        self._own_domains: dict[str, str | None] = {}
         self._services: dict[str, list[str]] = {}
-        self._named: dict[tuple[str, str], Place | None] = {}
+        self._named: dict[tuple[str, str], Sequence[Any] | None] = {}
         self._documents: dict[Digest, Settings] = {}
         self._chains: dict[EnvironmentId, Link] = {}
         self._versions: dict[tuple[EnvironmentId, int], tuple[Version, Settings]] = {}
@@ -57,12 +76,13 @@ class Ledger:
     # ---- the snapshot
 
     def domain(self, project: str) -> str | None:
-        return self.domains().get(project)
+        if project not in self._own_domains:
+            row = self._db.one("SELECT domain FROM projects WHERE name = ?", (project,))
+            self._own_domains[project] = row[0] if row else None
+        return self._own_domains[project]
 
     def domains(self) -> Mapping[str, str]:
-        if self._domains is None:
-            self._domains = dict(self._db.all("SELECT name, domain FROM projects ORDER BY name"))
-        return self._domains
+        return dict(self._db.all("SELECT name, domain FROM projects ORDER BY name"))
 
     def routes_under(self, domain: str) -> Iterable[tuple[str, EnvironmentId]]:
         self.looked.routes = True
@@ -91,14 +111,12 @@ class Ledger:
             asked = [(service, name) for service in sorted(set(services)) for name in sorted(set(wanted))]
             self.looked.names.update(asked)
             if all(each in self._named for each in asked):
-                found = [place for each in asked if (place := self._named[each])]
-                self.looked.ids.update(place.identity.id for place in found)
-                return found
+                known = [row for each in asked if (row := self._named[each])]
+                self.looked.ids.update(row[0] for row in known)
+                return [self._places.get(row[0]) or self._remember(row) for row in known]
         named = "" if wanted is None else f"AND e.name IN ({marks(wanted)}) "
         rows = self._db.all(
-            f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
-            "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head "
-            "LEFT JOIN settings s ON s.digest = r.settings "
+            f"SELECT {_PLACE} FROM environments e {_HEAD} "  # noqa: S608
             f"WHERE e.service IN ({marks(services)}) {named}AND e.living = 1 ORDER BY e.service, e.name",
             [*services, *(wanted or ())],
         )
@@ -106,39 +124,30 @@ class Ledger:
         return [self._remember(row) for row in rows]
 
     @staticmethod
-    def ahead(project: str, services: Sequence[str], wanted: Sequence[str]) -> Sequence[Statement]:
-        """What most plans of the project ask for, to be read together with other things."""
-        return (
-            ("SELECT name, domain FROM projects ORDER BY name", ()),
-            (
-                "SELECT name, project FROM services WHERE project = ? OR name = ANY(?) ORDER BY name",
-                (project, services),
-            ),
-            (_PLACES_AHEAD, (services, project, wanted)),
-        )
+    def ahead(wanted: Ahead) -> Statement:
+        """All that most plans ask for, to be read together with other things."""
+        named = (wanted.command, wanted.project, wanted.services)
+        if wanted.whole:
+            return _WHOLE_AHEAD, (*named, wanted.project, wanted.environments)
+        return _NAMED_AHEAD, (*named, wanted.environments)
 
-    def remember(
-        self, project: str, services: Sequence[str], wanted: Sequence[str], answers: Sequence[Sequence[Row]]
-    ) -> None:
-        """The answers to `ahead`."""
-        domains, owners, places = answers
-        self._domains = dict(domains)
-        self._owners = dict.fromkeys(services) | dict(owners)
-        self._services[project] = [name for name, owner in owners if owner == project]
-        self._named = dict.fromkeys((service, name) for service in self._owners for name in wanted)
-        for row in places:
-            place = self._remember(row)
-            self._named[place.identity.service, place.identity.name] = place
+    def remember(self, wanted: Ahead, rows: Sequence[Row]) -> tuple[int | None, int | None, int]:
+        """The answer to `ahead`: the numbers of the newest change and of the command's, and the schema."""
+        newest, done, schema, domain, *_ = rows[0]
+        found = [row[4:] for row in rows if row[4] is not None]
+        self._own_domains[wanted.project] = domain
+        self._owners = dict.fromkeys(wanted.services) | {service: project for service, project, *_ in found}
+        if wanted.whole:
+            owned = (service for service, project in self._owners.items() if project == wanted.project)
+            self._services[wanted.project] = sorted(owned)
+        self._named = dict.fromkeys((service, name) for service in self._owners for name in wanted.environments)
+        self._named |= {(service, name): row for service, _, name, *row in found if name is not None}
+        return newest, done, schema
 
     def place(self, id: EnvironmentId) -> Place | None:
         self.looked.ids.add(id)
         if id not in self._places:
-            row = self._db.one(
-                f"SELECT e.id, e.seq, e.tip, e.identity, s.body, {VERSION_COLUMNS} FROM environments e "  # noqa: S608
-                "LEFT JOIN records r ON r.environment = e.id AND r.number = e.head "
-                "LEFT JOIN settings s ON s.digest = r.settings WHERE e.id = ?",
-                (id,),
-            )
+            row = self._db.one(f"SELECT {_PLACE} FROM environments e {_HEAD} WHERE e.id = ?", (id,))  # noqa: S608
             if row is None:
                 self._places[id] = None
             else:
@@ -299,7 +308,7 @@ class Ledger:
         identity = self.identity(version.origin.environment)
         return f"{identity.ref}@{version.origin.number}" if identity else None
 
-    def _remember(self, row: Row) -> Place:
+    def _remember(self, row: Sequence[Any]) -> Place:
         id, seq, tip, identity_body, settings_body, *version_row = row
         self._chains[id] = (seq, tip)
         identity = self._identities[id] = _identity(identity_body)

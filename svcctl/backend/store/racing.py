@@ -1,21 +1,22 @@
 """Writers side by side: the theory of operation on PostgreSQL.
 
-One call of `apply` is one transaction, READ COMMITTED, in three round trips or a few more.
+One call of `apply` is one transaction, READ COMMITTED, in two round trips or a few more.
 
 1. *Queueing.* The rows of the environments that a command names are locked, in the order of their ids, and only then is
-   anything read. Who wants the same environment waits there, so that nobody plans in vain; who wants another does not
-   meet him. A deadlock can only come from what a command does not name (`Prune`); those rows are locked when a first
-   plan has shown them, in a transaction begun anew.
-2. *Planning.* `since` is the newest change's number as the first statement saw it. The rules read what they want; the
+   anything read: what most plans ask for by one statement that is sent along (`Ledger.ahead`). Who wants the same
+   environment waits there, so that nobody plans in vain; who wants another does not meet him. A deadlock can only come
+   from what a command does not name (`Prune`); those rows are locked when a first plan has shown them, in a transaction
+   begun anew.
+2. *Planning.* `since` is the newest change's number as that statement saw it. The rules read what they want; the
    ledger keeps where they looked (`footprint`): environments by id, by name (also where there was none), whole
    services, who is bound to whom, who has routes. Services, projects and tokens have a chain of their own, and always
    count.
-3. *Concluding.* Everything is sent in one go: what needs no number, then the numbering lock, the *guard*, the change
-   with the next number and what carries it, the commit. The guard fails if a change after `since` touched the
-   footprint; then the whole is made again, on what there is now. Plans are pure, so this is safe; it is also rare, for
-   step 1. A refusal is looked over in the same way before it is told. So what `apply` does is what it would have done
-   had the changes come one after another, in the order of their numbers. What must be unique is so by its constraint
-   too; one that fires means that another was faster, and that the plan is to be made again.
+3. *Concluding.* Everything is sent in one go: what needs no number, then the numbering lock, the change with the next
+   number and what carries it, the commit. The number is divided by the *guard*, which is 0 if a change after `since`
+   touched the footprint; then the whole is made again, on what there is now. Plans are pure, so this is safe; it is
+   also rare, for step 1. A refusal is looked over in the same way before it is told. So what `apply` does is what it
+   would have done had the changes come one after another, in the order of their numbers. What must be unique is so by
+   its constraint too; one that fires means that another was faster, and that the plan is to be made again.
 
 *Numbers* follow one another without gap, in the order of commits. A sequence would give them without a lock; but its
 numbers become visible out of order and are lost with each roll back and crash, and then followers need a watermark,
@@ -35,12 +36,12 @@ gc deletes an artifact only under a row lock that excludes the one by which `app
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from svcctl.backend.store import migrations
 from svcctl.backend.store.database import Again, Database, Lost, Statement, Taken
-from svcctl.backend.store.ledger import Ledger
+from svcctl.backend.store.ledger import Ahead, Ledger
 from svcctl.errors import Conflict
 from svcctl.model import EnvironmentId, Project
 from svcctl.names import PRODUCTION
@@ -49,14 +50,10 @@ if TYPE_CHECKING:
     from svcctl.commands import Command
 
 _DONE = "SELECT (SELECT max(number) FROM changes), (SELECT number FROM changes WHERE id = ?)"
-_DONE_AND_SCHEMA = (
-    "SELECT (SELECT max(number) FROM changes), (SELECT number FROM changes WHERE id = ?), "
-    "(SELECT version FROM schema_versions WHERE part = 'ledger')"
-)
-_QUEUE = (
-    "SELECT id FROM environments WHERE id = ANY(?) OR name = ANY(?) AND service IN "
-    "(SELECT unnest(CAST(? AS text[])) UNION SELECT name FROM services WHERE project = ?) ORDER BY id FOR UPDATE"
-)
+_NAMED = "service = ANY(?) AND name = ANY(?)"
+_OF_PROJECT = "service IN (SELECT name FROM services WHERE project = ?) AND name = ANY(?)"
+_MORE = "SELECT unnest(CAST(? AS text[])) UNION ALL SELECT id FROM environments WHERE "
+_QUEUE = "SELECT id FROM environments WHERE {rows} ORDER BY id FOR UPDATE"
 _ATTEMPTS = 200
 _TAKEN = 3
 _PATIENCE = 10.0
@@ -78,15 +75,10 @@ class Turn:
             newest, done = database.one(_DONE, (command.id,)) or (None, None)
             schema = database.schema("ledger")
         else:
-            asked: Statement = (_DONE_AND_SCHEMA, (command.id,))
-            names, services = concerned(command)
-            project = command.project.name
-            queue: Statement = (_QUEUE, (sorted(more), names, services, "" if command.services else project))
-            bound, around = [*services, *_bound(command.project, services)], [*names, PRODUCTION]
-            ahead = self.ledger.ahead(project, bound, around)
-            queued, ((newest, done, schema),), *answers = database.together([queue, asked, *ahead])
-            self._queued = {id for (id,) in queued}
-            self.ledger.remember(project, bound, around, answers)
+            ahead = _ahead(command)
+            *queued, answer = database.together([*_queue(command, more), self.ledger.ahead(ahead)])
+            self._queued = {id for rows in queued for (id,) in rows}
+            newest, done, schema = self.ledger.remember(ahead, answer)
         migrations.refuse_newer(schema)
         self.since = int(newest or 0)
         self.done = done is not None
@@ -103,12 +95,12 @@ class Turn:
         if not self._db.alone and (overlooked := set(touched) - self._queued):
             raise Overlooked(overlooked)
 
-    def guard(self) -> Sequence[Statement]:
-        """Fails, by a division by zero, unless all is as it was read."""
+    def guard(self) -> Statement | None:
+        """0 unless all is as it was read."""
         if self._db.alone:
-            return ()
+            return None
         conditions, parameters = _any_of(self.ledger.looked.guards(self.since))
-        return ((f"SELECT 1 / CASE WHEN {conditions} THEN 0 ELSE 1 END", parameters),)
+        return f"CASE WHEN {conditions} THEN 0 ELSE 1 END", parameters
 
 
 class Overlooked(Again):
@@ -148,7 +140,41 @@ def repeated(database: Database, attempt: Callable[[Collection[EnvironmentId]], 
     )
 
 
-def _bound(project: Project, services: Iterable[str]) -> Iterable[str]:
+def _queue(command: "Command", more: Iterable[EnvironmentId]) -> Iterator[Statement]:
+    """Each kind has a text of its own, for the indexes that it can use."""
+    names, services = concerned(command)
+    found = sorted(more)
+    if not names and not found:
+        return
+    named = _NAMED if services else _OF_PROJECT
+    parameters = [services if named is _NAMED else command.project.name, names]
+    if found:
+        yield _QUEUE.format(rows=f"id IN ({_MORE}{named})"), [found, *parameters]
+    else:
+        yield _QUEUE.format(rows=named), parameters
+
+
+def _ahead(command: "Command") -> Ahead:
+    names, services = concerned(command)
+    bound = _bound(command.project, services)
+    return Ahead(
+        command=command.id,
+        project=command.project.name,
+        whole=not services,
+        services=[*services, *bound],
+        environments=[*names, *_sources(command), *((PRODUCTION,) if bound or not services else ())],
+    )
+
+
+def _sources(command: "Command") -> Iterator[str]:
+    """Environments that it copies from."""
+    from svcctl import commands
+
+    if isinstance(command, commands.Promote | commands.Clone):
+        yield command.source.partition("@")[0].rpartition("/")[2]
+
+
+def _bound(project: Project, services: Iterable[str]) -> Sequence[str]:
     """What the file binds them to: a plan looks whether it is there."""
     files = [project.services[each] for each in services if each in project.services]
     blocks = [block for file in files for block in (file.base, *file.blocks.values())]

@@ -83,9 +83,14 @@ class Reads:
         """After 0, without tombstones: nothing was ever known of them."""
         row = self._db.one("SELECT (SELECT value FROM store WHERE name = 'id'), (SELECT max(number) FROM changes)")
         store, number = row or ("", 0)
-        rows = self._db.all(
-            "SELECT id FROM environments WHERE changed > ? AND (? > 0 OR living = 1) ORDER BY id", (after, after)
-        )
+        if after:
+            rows = self._db.all(
+                "SELECT DISTINCT environment FROM records "
+                "WHERE change > ? AND change <= ? AND environment <> '' ORDER BY environment",
+                (after, number or 0),
+            )
+        else:
+            rows = self._db.all("SELECT id FROM environments WHERE living = 1 ORDER BY id")
         places = (place for (id,) in rows if (place := self.ledger.place(id)))
         return Followed(store=store or "", number=number or 0, places=tuple(map(self._with_tags, places)))
 

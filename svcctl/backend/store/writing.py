@@ -35,17 +35,19 @@ from svcctl.rules.state import Identity, Plan, Step
 _NUMBER = "(SELECT number FROM changes WHERE id = ?)"
 _INSERT_CHANGE = (
     "INSERT INTO changes (number, id, project, at, actor, digest, body) "
-    "VALUES ((SELECT coalesce(max(number), 0) + 1 FROM changes),?,?,?,?,?,?) RETURNING number"
+    "VALUES ((SELECT (coalesce(max(number), 0) + 1){guard} FROM changes),?,?,?,?,?,?) RETURNING number"
 )
 INSERT_RECORD = (
     "INSERT INTO records (environment, seq, change, number, digest, settings, settings_since, settings_under, "  # noqa: S608
     f"code, code_since, code_under, deployed, restored_settings, body) VALUES (?,?,{_NUMBER},?,?,?,?,?,?,?,?,?,?,?)"
 )
-_UPSERT_ENVIRONMENT = (
-    "INSERT INTO environments (id, service, name, living, hostname, expires, head, seq, tip, changed, identity) "  # noqa: S608
-    f"VALUES (?,?,?,?,?,?,?,?,?,{_NUMBER},?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, "
-    "living = excluded.living, hostname = excluded.hostname, expires = excluded.expires, head = excluded.head, "
-    "seq = excluded.seq, tip = excluded.tip, changed = excluded.changed, identity = excluded.identity"
+_INSERT_ENVIRONMENT = (
+    "INSERT INTO environments (service, name, living, hostname, expires, head, seq, tip, changed, identity, id) "  # noqa: S608
+    f"VALUES (?,?,?,?,?,?,?,?,{_NUMBER},?,?)"
+)
+_UPDATE_ENVIRONMENT = (
+    "UPDATE environments SET service = ?, name = ?, living = ?, hostname = ?, expires = ?, head = ?, seq = ?, tip = ?, "  # noqa: S608
+    f"changed = {_NUMBER}, identity = ? WHERE id = ?"
 )
 
 
@@ -71,9 +73,10 @@ def write(
     id: str,
     project: str,
     message: str | None,
-    guard: Sequence[Statement] = (),
+    guard: Statement | None = None,
 ) -> Change:
-    """Returns the change as `Backend.change` would read it. `guard` fails if another writer was faster."""
+    """Returns the change as `Backend.change` would read it. `guard` is a divisor of its number: 0, and so an error, if
+    another writer was faster."""
     change = Change(
         kind=plan.kind,
         actor=plan.actor,
@@ -87,16 +90,16 @@ def write(
     body = wire.canonical(change)
     name = digest.of("change", body)
     batch = Batch()
-    batch.ordered += guard
-    batch.add_ordered(_INSERT_CHANGE, (id, project, plan.at, plan.actor, name, body))
+    divisor, parameters = guard or ("", ())
+    insert = _INSERT_CHANGE.format(guard=divisor and f" / {divisor}")
+    batch.add_ordered(insert, (*parameters, id, project, plan.at, plan.actor, name, body))
     chains = {id: ledger.chain(id) for id in {step.environment or STORE_CHAIN for step in plan.steps}}
     versions = _records(batch, ledger, plan, id, name, chains)
     environments(batch, ledger, plan.after, dict.fromkeys((each.id for each in plan.after), id), chains)
     names = {identity.id: identity for identity in plan.after}
     for step in plan.steps:
         settle(batch, step, names, id)
-    answers = database.conclude(batch.early, batch.ordered)
-    row = answers[len(guard)]
+    row, *_ = database.conclude(batch.early, batch.ordered)
     number = int(row[0]) if row else 0
     faults.point("apply.written")
     found = (replace(version, change=number) for version in versions)
@@ -199,14 +202,13 @@ def environments(
         _bindings(batch, before, identity)
         routes = sorted(set(identity.routes) - set(before.routes if before else ()))
         batch.add("INSERT INTO routes (pattern, environment) VALUES (?,?)", *((each, identity.id) for each in routes))
-    batch.add_ordered(
-        _UPSERT_ENVIRONMENT, *(_row(identity, commands[identity.id], chains[identity.id]) for _, identity in identities)
-    )
+    for before, identity in identities:
+        text = _UPDATE_ENVIRONMENT if before else _INSERT_ENVIRONMENT
+        batch.add_ordered(text, _row(identity, commands[identity.id], chains[identity.id]))
 
 
 def _row(identity: Identity, command: str, chain: Link) -> tuple[Any, ...]:
     return (
-        identity.id,
         identity.service,
         identity.name,
         None if identity.deleted else 1,
@@ -216,6 +218,7 @@ def _row(identity: Identity, command: str, chain: Link) -> tuple[Any, ...]:
         *chain,
         command,
         wire.canonical(identity),
+        identity.id,
     )
 
 
