@@ -1,33 +1,44 @@
 """Limits of the API's connections: who sends slowly, or without end, does not keep others from being answered."""
 
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from apis import Served
+from scene import Bundle
 
+from svcctl import commands, tokens
 from svcctl.backend.store import Store
 from svcctl.cli.apiconnections import Limits
+from svcctl.model import Grant
 
 PATIENCE = 20
 ASKED = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
-Serve = Callable[[Limits], Served]
+
+
+class Serve:
+    """APIs on one store, each with two threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._begun: list[Served] = []
+        Store.open(folder).close()
+
+    def __call__(self, limits: Limits) -> Served:
+        self._begun.append(Served(lambda: Store.open(self.folder), threads=2, limits=limits))
+        return self._begun[-1]
+
+    def close(self) -> None:
+        for each in self._begun:
+            each.close()
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    Store.open(tmp_path / "store").close()
-    begun: list[Served] = []
-
-    def serve(limits: Limits) -> Served:
-        begun.append(Served(lambda: Store.open(tmp_path / "store"), threads=2, limits=limits))
-        return begun[-1]
-
-    yield serve
-    for each in begun:
-        each.close()
+    with closing(Serve(tmp_path / "store")) as serve:
+        yield serve
 
 
 def connected(api: Served) -> socket.socket:
@@ -108,6 +119,25 @@ def test_a_body_that_nobody_reads_is_not_waited_for(serve: Serve) -> None:
         assert answer(refused).startswith(b"HTTP/1.1 421 ")
         refused.sendall(b"more")
         until_closed(refused)
+
+
+def test_clients_that_take_nothing_of_their_answers_do_not_keep_others_waiting(serve: Serve) -> None:
+    made = Bundle({"worker.py": "w", "large.bin": "x" * 20_000_000})
+    secret = tokens.new()
+    api = serve(Limits(taken=0.1))
+    with closing(Store.open(serve.folder)) as store:
+        store.upload(made)
+        grant = Grant(name="node", role="runtime")
+        store.apply(commands.CreateToken(id=commands.new_id(), grant=grant, hash=tokens.hash_of(secret)))
+    asked = f"GET /v1/blobs/{made.manifest.files[0].blob} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    with ExitStack() as stack:
+        greedy = [stack.enter_context(closing(connected(api))) for _ in range(3)]  # there are two threads
+        for each in greedy:
+            each.sendall(asked.encode() + b"Authorization: Bearer " + secret.reveal() + b"\r\n\r\n")
+        other = stack.enter_context(closing(connected(api)))
+        other.sendall(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert answer(other).startswith(b"HTTP/1.1 200 ")
+        assert sorted(len(until_closed(each)) for each in greedy)[1] < 20_000_000
 
 
 def test_connections_that_are_too_many_are_told_to_come_again(serve: Serve) -> None:

@@ -1,5 +1,6 @@
 """Connections to the API, as uvicorn's with limits that it has not: how long a request's head may take, how large it
-may be, and how many connections there may be. A body has its own (`api.uploading`)."""
+may be, how long an answer may wait to be taken, and how many connections there may be. A body has its own
+(`api.uploading`)."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,6 +18,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Bytes of a head, beside those that came first."""
     idle: float = 75.0
     """Seconds without a request; longer than balancers keep their connections."""
+    taken: float = 60.0
+    """Seconds in which a client must take something of its answer; what it waits for keeps a thread."""
     connections: int = 1_000
 
 
@@ -59,6 +62,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(**given)
         self._limits = limits
         self._late: asyncio.TimerHandle | None = None
+        self._untaken: asyncio.TimerHandle | None = None
         self._head = 0
         """Bytes of a head that is not whole yet."""
         self._in_head = self._in_body = False
@@ -72,6 +76,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._in_time()
+        self._taken()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -106,6 +111,20 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_body = False
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._untaken is None:
+            self._untaken = self.loop.call_later(self._limits.taken, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._taken()
+        super().resume_writing()
+
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def _in_time(self) -> None:
         if self._late is not None:

@@ -27,6 +27,7 @@ from svcctl.errors import Refused
 from svcctl.model import Grant
 
 FIRST = "admin"
+_MOST = 10_000
 _YOUNG = 10_000
 """New objects, about those of ten requests, after which garbage is looked for among them."""
 
@@ -77,8 +78,8 @@ def _new_file(path: Path) -> int:
 
 
 def limits() -> Limits:
-    """As many connections as this process may have open files."""
-    return Limits(connections=serving.most_connections())
+    """As many connections as this process may have open files, up to what a team will ever need."""
+    return Limits(connections=min(serving.most_connections(), _MOST))
 
 
 class Server(uvicorn.Server):
