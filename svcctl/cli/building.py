@@ -1,6 +1,6 @@
 """From a working tree to code that can be deployed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ from svcctl.digest import Digest
 from svcctl.errors import NotFound, UsageError
 from svcctl.model import Code, Project, ServiceFile, Source
 from svcctl.names import did_you_mean
-from svcctl.reference import Reference
 
 if TYPE_CHECKING:
     from svcctl.bundle import Bundle
@@ -64,17 +63,12 @@ def paths(context: Context, service: str) -> list[Path]:
     return [Path(path) for path in (source.root or ".", *source.with_)]
 
 
-def upload(context: Context, backend: Backend, bundles: Mapping[str, "Bundle"], environment: str) -> None:
+def upload(
+    context: Context, backend: Backend, bundles: Mapping[str, "Bundle"], before: Callable[[str], Digest | None]
+) -> None:
+    """`before` tells what code of a service it is likely to be much like."""
     for name, built in bundles.items():
-        backend.upload(built, context.progress, base=_deployed(backend, name, environment))
-
-
-def _deployed(backend: Backend, service: str, environment: str) -> Digest | None:
-    try:
-        code = backend.version(Reference(environment, service)).code
-    except NotFound:
-        return None
-    return code.digest if code else None
+        backend.upload(built, context.progress, base=before(name))
 
 
 def source_of(service: ServiceFile) -> Source:

@@ -9,18 +9,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from svcctl import wire
 from svcctl.backend.base import Backend
 from svcctl.cli import building
 from svcctl.cli.context import Context
 from svcctl.cli.output import Note
+from svcctl.digest import Digest
 from svcctl.errors import NotFound, Refused
-from svcctl.model import Block, Manifest, Node, Overrides, Settings, Source
+from svcctl.model import Block, Environment, Manifest, Node, Overrides, Settings, Source
 from svcctl.names import PRODUCTION
 from svcctl.rules import vendored
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from svcctl.bundle import Bundle
     from svcctl.runtime.check import Finding, Subject
 
+T = TypeVar("T")
 _HINT = "--no-check deploys it all the same"
 _PASSED_ON = ("PATH", "HOME", "LANG")
 _COPIED = 500
@@ -36,16 +38,47 @@ _MODULES = (".py", ".so")
 _VENDORED = "python_modules/"
 
 
-def check(context: Context, bundles: "Mapping[str, Bundle]", environment: str) -> None:
+class Deployed:
+    """What runs now, asked once: over a network each question takes its time."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self._environments: dict[tuple[str, str], Environment | None] = {}
+        self._nodes: dict[tuple[str, str], tuple[Node, ...]] = {}
+
+    def environment(self, service: str, name: str) -> Environment | None:
+        if (service, name) not in self._environments:
+            self._environments[service, name] = _if_there(lambda: self.backend.environment(service, name))
+        return self._environments[service, name]
+
+    def nodes(self, service: str, environment: str) -> tuple[Node, ...]:
+        """None where there is no such environment."""
+        if (service, environment) not in self._nodes:
+            found = _if_there(lambda: self.backend.deployment(service, environment))
+            self._nodes[service, environment] = found.nodes if found else ()
+        return self._nodes[service, environment]
+
+    def code(self, service: str, environment: str) -> Digest | None:
+        nodes = self.nodes(service, environment)
+        return nodes[0].code if nodes else None
+
+
+def _if_there(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except NotFound:
+        return None
+
+
+def check(context: Context, deployed: Deployed, bundles: "Mapping[str, Bundle]", environment: str) -> None:
     """Raises Refused, naming each service that can't be imported. Code that the store has was checked before."""
-    backend = context.new_backend()
-    new = [name for name, built in bundles.items() if not backend.has_artifact(built.digest)]
+    new = [name for name, built in bundles.items() if not deployed.backend.has_artifact(built.digest)]
     fitting = [name for name in new if _is_for_this_python(context, name, bundles[name].manifest)]
     if not fitting:
         return
     with TemporaryDirectory(prefix="svcctl-check-") as folder:
         subjects = [
-            _subject(context, name, bundles[name], Path(folder) / name, _block(context, backend, name, environment))
+            _subject(context, name, bundles[name], Path(folder) / name, _block(context, deployed, name, environment))
             for name in fitting
         ]
         context.progress.start(f"importing {', '.join(fitting)}")
@@ -60,12 +93,11 @@ def check(context: Context, bundles: "Mapping[str, Bundle]", environment: str) -
         raise Refused("\n".join(problems), hint=_HINT)
 
 
-def check_neighbours(context: Context, bundles: "Mapping[str, Bundle]", environment: str) -> None:
+def check_neighbours(context: Context, deployed: Deployed, bundles: "Mapping[str, Bundle]", environment: str) -> None:
     """Raises Refused where the services of one deployment would need different versions of a package."""
-    backend = context.new_backend()
     problems: dict[str, None] = {}
     for name in bundles:
-        problems |= dict.fromkeys(vendored.conflicts(_closure(context, backend, bundles, name, environment)))
+        problems |= dict.fromkeys(vendored.conflicts(_closure(context, deployed, bundles, name, environment)))
     if problems:
         raise Refused(
             "\n".join(problems),
@@ -186,7 +218,7 @@ def _source(source: Source, path: str) -> str:
 
 
 def _closure(
-    context: Context, backend: Backend, bundles: "Mapping[str, Bundle]", service: str, environment: str
+    context: Context, deployed: Deployed, bundles: "Mapping[str, Bundle]", service: str, environment: str
 ) -> dict[str, Manifest]:
     """By place: what a service and those that it reaches would run."""
     found: dict[str, Manifest] = {}
@@ -197,26 +229,27 @@ def _closure(
             continue
         if name in bundles and where == environment:
             found[f"{name}/{where}"] = bundles[name].manifest
-            waiting += _bound(context, backend, bundles, name, environment)
+            waiting += _bound(context, deployed, bundles, name, environment)
             continue
-        for node in _nodes(backend, name, where):
+        for node in deployed.nodes(name, where):
             known, _, place = node.ref.partition("/")
             if known in bundles and place == environment:
                 waiting.append((known, place))
             elif node.code:
-                found[node.ref] = backend.manifest(node.code)
+                found[node.ref] = deployed.backend.manifest(node.code)
     return found
 
 
 def _bound(
-    context: Context, backend: Backend, bundles: "Mapping[str, Bundle]", service: str, environment: str
+    context: Context, deployed: Deployed, bundles: "Mapping[str, Bundle]", service: str, environment: str
 ) -> Iterator[tuple[str, str]]:
     """Where its bindings will lead, as far as the file, the store and this deploy tell."""
     overrides, leads = Overrides(), {}
-    if nodes := _nodes(backend, service, environment):
-        overrides = backend.settings_of(backend.environment(service, environment)).cli
+    nodes, there = deployed.nodes(service, environment), deployed.environment(service, environment)
+    if nodes and there:
+        overrides = deployed.backend.settings_of(there).cli
         leads = nodes[0].bindings
-    settings = Settings(file=_block(context, backend, service, environment).layer, cli=overrides)
+    settings = Settings(file=_block(context, deployed, service, environment).layer, cli=overrides)
     for name, binding in settings.bindings.items():
         if binding.service is None:
             continue
@@ -226,22 +259,10 @@ def _bound(
             known, _, place = leads[name].partition("/")
             yield known, place
         else:
-            there = bool(_nodes(backend, binding.service, environment))
-            yield binding.service, environment if there else PRODUCTION
+            yield binding.service, environment if deployed.nodes(binding.service, environment) else PRODUCTION
 
 
-def _block(context: Context, backend: Backend, service: str, environment: str) -> Block:
+def _block(context: Context, deployed: Deployed, service: str, environment: str) -> Block:
     file = context.project.services[service]
-    try:
-        follows = backend.environment(service, environment).block
-    except NotFound:
-        follows = environment
-    return file.block(environment if environment in file.blocks else follows)
-
-
-def _nodes(backend: Backend, service: str, environment: str) -> tuple[Node, ...]:
-    """What is deployed there; none where there is no such environment."""
-    try:
-        return backend.deployment(service, environment).nodes
-    except NotFound:
-        return ()
+    there = deployed.environment(service, environment)
+    return file.block(there.block if there and environment not in file.blocks else environment)

@@ -52,9 +52,10 @@ def deploy(
     environment = target.environment(context, env, branch=branch)
     chosen = building.chosen(context.project, service)
     bundles = {} if settings_only else building.bundles(context, chosen)
-    importing.check_neighbours(context, bundles, environment)
+    deployed = importing.Deployed(context.new_backend())
+    importing.check_neighbours(context, deployed, bundles, environment)
     if not no_check:
-        importing.check(context, bundles, environment)
+        importing.check(context, deployed, bundles, environment)
     command = Deploy(
         id=new_id(),
         project=target.project(context),
@@ -76,7 +77,9 @@ def deploy(
         command,
         yes=yes,
         dry_run=dry_run,
-        before=lambda backend: building.upload(context, backend, bundles, environment),
+        before=lambda backend: building.upload(
+            context, backend, bundles, lambda name: deployed.code(name, environment)
+        ),
     )
     if change:
         context.show(change, views.with_hostnames(context, change, (environment,)))
