@@ -26,13 +26,15 @@ class Figure(NamedTuple):
 
 def in_turn(runs: int, *calls: Callable[[], float]) -> list[float]:
     """The median of each call's seconds; they take turns, so that a slow spell of the machine hits all of them."""
+    return [statistics.median(times) for times in zip(*rounds(runs, *calls), strict=True)]
+
+
+def rounds(runs: int, *calls: Callable[[], float]) -> list[list[float]]:
+    """Each round's seconds, after one that warms up. Of what takes a millisecond, the ratio within a round says more
+    than that of medians: a spell of the machine makes all of a round slower, but not half of all rounds."""
     for call in calls:
         call()
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(runs):
-        for call, times in zip(calls, taken, strict=True):
-            times.append(call())
-    return [statistics.median(times) for times in taken]
+    return [[call() for call in calls] for _ in range(runs)]
 
 
 def timed(call: Callable[[], object]) -> float:

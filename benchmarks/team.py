@@ -1,6 +1,7 @@
 """What a team pays for the API and PostgreSQL over a store of one's own."""
 
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import psycopg
 
 from benchmarks import rates, scale, scenes, served
 from benchmarks.database import Server, postgres
-from benchmarks.measure import SVCCTL, Figure, in_turn, process
+from benchmarks.measure import SVCCTL, Figure, in_turn, process, rounds
 from benchmarks.plane import cpu, end
 from svcctl import commands
 from svcctl.backend.base import Filter
@@ -77,11 +78,12 @@ def _versions(server: Server) -> list[Figure]:
         ("promote", _Filled.promote),
         ("change feed: `follow` after a change", _Filled.follow),
     ):
-        small, large = in_turn(40, lambda c=call: c(few), lambda c=call: c(many))
+        taken = rounds(60, lambda c=call: c(few), lambda c=call: c(many))
+        small, large = (statistics.median(times) for times in zip(*taken, strict=True))
         found.append(
             Figure(
                 f"{what}, {count:,} versions on PostgreSQL / few",
-                large / small,
+                statistics.median(much / little for little, much in taken),
                 1.3,
                 detail=f"{large * 1000:.2f} ms; few {small * 1000:.2f} ms",
             )

@@ -32,7 +32,9 @@ _AHEAD = (
     "(SELECT version FROM schema_versions WHERE part = 'ledger') AS schema, "
     "(SELECT domain FROM projects WHERE name = ?) AS domain) AS now "
     "LEFT JOIN services a ON a.name = ANY(?){whole} "
-    f"LEFT JOIN environments e ON e.service = a.name AND e.name = ANY(?) AND e.living = 1 {_HEAD} ORDER BY a.name"
+    # By OFFSET 0 the planner is told to look environments up for each service, where it would rather read them all.
+    "LEFT JOIN LATERAL (SELECT * FROM environments WHERE service = a.name AND name = ANY(?) AND living = 1 OFFSET 0) e "
+    f"ON true {_HEAD} ORDER BY a.name"
 )
 _NAMED_AHEAD, _WHOLE_AHEAD = _AHEAD.format(whole=""), _AHEAD.format(whole=" OR a.project = ?")
 STORE_CHAIN = EnvironmentId("")
