@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from processes import Acme
 
 from svcctl import faults
+from svcctl.errors import INTERRUPTED
 
 UPLOAD = ("upload.pack-written", "upload.pack-named", "upload.before-commit", "upload.committed")
 COMMIT = ("apply.locked", "apply.planned", "apply.written", "apply.before-commit", "apply.committed", "answer.printed")
@@ -145,3 +146,15 @@ def test_i8_a_first_deploy_killed_anywhere_is_done_once(point: str, tmp_path: Pa
     assert (again["number"], acme.changes()) == (1, 1)
     assert set(acme.state()) == {"auth/staging", "shop/staging"}
     assert nothing_is_left(acme)
+
+
+@pytest.mark.parametrize("point", ["upload.pack-named", "upload.before-commit", "upload.committed"])
+def test_an_upload_that_is_interrupted_keeps_what_its_rows_name(point: str, tmp_path: Path):
+    """Ctrl-C between the commit and the answer took the bytes away whose rows had just been written."""
+    acme = Acme.new(tmp_path)
+    ended = acme("deploy", SVCCTL_FAULT=f"{point}:1:INT")
+    assert ended.status == INTERRUPTED
+    found = acme.found()
+    assert (found.problems, found.leftovers) == ((), ())
+    acme.done("deploy")
+    assert acme.changes() == 1

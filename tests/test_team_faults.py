@@ -21,6 +21,7 @@ import pytest
 import remotely
 from apis import BODY, Served, error_of
 from clocks import skewed
+from cutting import Proxy, Trick
 from postgres import KEY, Server
 from processes import Acme
 from scene import SHOP_AND_AUTH, Clock, People, Scene, bundle
@@ -415,6 +416,27 @@ def test_an_api_killed_while_its_database_takes_an_upload(point: str, store: Sto
     assert store.missing(names) == frozenset()
     found = store.verify()
     assert (found.problems, found.leftovers) == ((), ())
+
+
+def test_an_upload_whose_commit_is_not_answered_keeps_its_bytes(server: Server, store: Store, database: str):
+    """The connection is cut at each of the last bytes that come back."""
+    with Proxy(server.port) as proxy:
+        url = database.replace(f":{server.port}/", f":{proxy.url.rpartition(':')[2]}/")
+
+        def upload(text: str) -> None:
+            with closing(opened(url)) as cut:
+                cut.upload(bundle(text))
+
+        upload("whole")
+        whole, lost = proxy.down, 0
+        for short in range(1, 60, 4):
+            proxy.next(Trick(down=whole - short))
+            try:
+                upload(f"cut {short:02}")
+            except Unreachable:
+                lost += 1
+        assert lost
+    assert store.verify().problems == ()
 
 
 # ---- clocks that disagree

@@ -12,7 +12,7 @@ version may run it. So promote, roll back and clone cost the same for one file a
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -21,12 +21,12 @@ import msgspec
 from svcctl import digest, faults, wire
 from svcctl.backend.altered import Altered, whole
 from svcctl.backend.base import Artifact, Stored, Stream
-from svcctl.backend.store.database import Database, Hold, Row, repeated
+from svcctl.backend.store.database import Database, Hold, Lost, Row, repeated
 from svcctl.backend.store.ledger import marks
 from svcctl.backend.store.packs import CHUNK, NewPack, Pack, check_arrival
 from svcctl.backend.store.shelf import Shelf
 from svcctl.digest import Digest
-from svcctl.errors import Damage, NotFound, Refused, UsageError
+from svcctl.errors import Damage, NotFound, Refused, SvcctlError, UsageError
 from svcctl.model import File, Manifest
 from svcctl.progress import SILENT, Progress
 from svcctl.text import clean
@@ -283,8 +283,12 @@ class Blobs:
         pack = self.shelf.new()
         try:
             yield pack
+        except Lost:
+            raise  # whether it was committed nobody knows yet: what was not, gc finds
         except BaseException:
-            pack.discard()
+            with suppress(SvcctlError):  # an interrupt may have come after the commit
+                if not self._db.one("SELECT 1 FROM blobs WHERE pack = ? LIMIT 1", (pack.name,)):
+                    pack.discard()
             raise
         finally:
             pack.close()
