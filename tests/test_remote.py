@@ -217,6 +217,32 @@ def test_a_change_is_tried_again_under_its_id():
     assert len(transport.asked) == 2
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        (httpx.ReadError("reset"), httpx.Response(404, text="no replica")),
+        (httpx.ReadError("reset"), httpx.Response(403, text="<html>")),
+        (httpx.ReadError("reset"), problem(401, "forbidden", "this token was revoked")),
+        (httpx.Response(502), httpx.Response(413)),
+        (httpx.Response(404, text="no replica"),),
+        (httpx.Response(302, headers={"location": "https://example.com/"}),),
+    ],
+)
+def test_i8_only_the_store_says_that_a_change_was_not_done(answers: tuple[httpx.Response | Exception, ...]):
+    """A command line that hears that settles with it, and the same command typed again would be another one."""
+    backend, transport = told_by(*answers)
+    with pytest.raises(Unreachable) as caught:
+        backend.apply(commands.Prune(id=commands.new_id(), project=commands.NO_PROJECT))
+    assert caught.value.hint == "what was asked may be done; type it again to know"
+    assert len(transport.asked) == len(answers)
+
+
+def test_what_the_store_says_of_a_change_after_a_broken_try_is_believed():
+    backend, _ = told_by(httpx.ReadError("reset"), problem(409, "conflict", "staging moved"))
+    with pytest.raises(Conflict, match="staging moved"):
+        backend.apply(commands.Prune(id=commands.new_id(), project=commands.NO_PROJECT))
+
+
 def test_a_write_to_kv_is_sent_once():
     backend, transport = told_by(httpx.ReadError("reset"), httpx.Response(200, json=None))
     with pytest.raises(Unreachable):

@@ -28,9 +28,8 @@ class Failures:
 
     def told(self, response: httpx.Response, content: bytes) -> SvcctlError:
         """By an answer: the error of its problem document, where it is one."""
-        try:
-            told = wire.decode(content, _Problem).error
-        except (msgspec.MsgspecError, RecursionError):
+        told = _problem(content)
+        if told is None:
             return self._untold(response)
         if response.status_code == 401:
             return self._unauthorized(told.message)
@@ -45,6 +44,14 @@ class Failures:
         if found is None:
             return Unreachable(f"{self._url}: {told.message}", hint=told.hint or _versions(response))
         return found
+
+    def of_change(self, response: httpx.Response, content: bytes, *, unsure: bool) -> SvcctlError:
+        """Any error but Unreachable means that the change was not done. `unsure`: an earlier try may have done it;
+        then whoever did not get as far as the store, which knows its id, can't say."""
+        error = self.told(response, content)
+        if _problem(content) is None or (unsure and isinstance(error, _BEFORE_THE_STORE)):
+            return Unreachable(error.message, hint="what was asked may be done; type it again to know")
+        return error
 
     def _untold(self, response: httpx.Response) -> SvcctlError:
         """Something else answered: a proxy, a balancer, another program."""
@@ -108,6 +115,9 @@ class Failures:
         return Unreachable(f"{self._url}: TLS failed: {clean(error.reason or str(error))}")
 
 
+_BEFORE_THE_STORE = (Unauthorized, Forbidden, TooLarge, Throttled)
+
+
 class _Told(msgspec.Struct):
     code: str
     message: str
@@ -117,6 +127,14 @@ class _Told(msgspec.Struct):
 
 class _Problem(msgspec.Struct):
     error: _Told
+
+
+def _problem(content: bytes) -> _Told | None:
+    """None: something else answered."""
+    try:
+        return wire.decode(content, _Problem).error
+    except (msgspec.MsgspecError, RecursionError):
+        return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

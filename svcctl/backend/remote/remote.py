@@ -87,7 +87,7 @@ class Remote(Reading):
 
     def apply(self, command: "Command") -> Change:
         """Tried again under the same id, it is done once. Unreachable may mean that it was: `change` tells."""
-        found = self._session.ask(Change, "POST", "/v1/changes", body=wire.canonical(command))
+        found = self._session.change(Change, "/v1/changes", wire.canonical(command))
         if found.id not in (None, command.id):
             raise Unreachable(f"{self.url} answered with another change than was asked for")
         return found

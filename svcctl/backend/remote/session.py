@@ -36,6 +36,7 @@ _LARGEST = 256_000_000
 _CHUNK = 65_536
 _LONGEST_PAUSE = 3.0
 _LONGEST_PROBLEM = 1_000_000
+_REFUSALS = [status for status in range(300, 600) if status not in NOT_READY]
 
 
 class Patience(NamedTuple):
@@ -122,6 +123,25 @@ class Session:
         """The answer's document."""
         content = self.content(method, path, query=query, body=body, media=media, again=again, timeout=timeout)
         return self.decoded(content, kind)
+
+    def change(self, kind: type[T], path: str, body: bytes) -> T:
+        """For what alters the ledger, under an id: any error but Unreachable is the store's own word that nothing was
+        done, whatever came of an earlier try and whoever answered meanwhile."""
+        unsure = False
+
+        def once() -> bytes:
+            nonlocal unsure
+            try:
+                with self.answering("POST", path, body=body, accepted=_REFUSALS) as response:
+                    content = self.all_of(response)
+            except _Broken:
+                unsure = True
+                raise
+            if not response.is_success:
+                raise self._failures.of_change(response, content, unsure=unsure)
+            return content
+
+        return self.decoded(self.trying(once), kind)
 
     def content(
         self,
