@@ -1,6 +1,7 @@
 """Bytes and back: canonical JSON for the ledger and the API, full JSON for `--json`."""
 
 import re
+import threading
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ _ACTIVE = re.compile("[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060
 
 _canonical = msgspec.json.Encoder(order="sorted")
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_making = threading.Lock()
 
 
 def canonical(value: Any) -> bytes:
@@ -23,11 +25,24 @@ def canonical(value: Any) -> bytes:
 
 def decode(content: bytes | str, kind: type[T]) -> T:
     """Raises msgspec.ValidationError or msgspec.DecodeError."""
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    decoded: T = decoder.decode(content)
+    decoded: T = (_decoders.get(kind) or _decoder(kind)).decode(content)
     return decoded
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """Of texts, as a query has them. Raises msgspec.ValidationError."""
+    if kind not in _decoders:
+        _decoder(kind)
+    return msgspec.convert(value, kind, strict=False)
+
+
+def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
+    """One thread at a time: what msgspec is about to learn of a Struct, it shows to other threads before it is whole,
+    and one that decodes by it ends the process."""
+    with _making:
+        if kind not in _decoders:
+            _decoders[kind] = msgspec.json.Decoder(kind)
+        return _decoders[kind]
 
 
 def full(value: Any) -> Any:

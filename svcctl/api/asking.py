@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 from litestar import Request
 
-from svcctl import tokens
+from svcctl import tokens, wire
 from svcctl.api.callers import Callers, note
 from svcctl.api.guarded import Guarded
 from svcctl.api.parsing import body_of, query_of
@@ -67,7 +67,7 @@ class Asking:
         """Of the command that it carries, also where it was refused before it was looked at."""
         if self.route.body == Command:
             with suppress(msgspec.MsgspecError, RecursionError):
-                return msgspec.json.decode(body, type=_OfKind).kind
+                return wire.decode(body, _OfKind).kind
         return None
 
     @property

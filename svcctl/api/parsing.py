@@ -38,7 +38,7 @@ def query_of(query: bytes, path: dict[str, str], kind: type[T]) -> T:
         else:
             found[name] = value
     try:
-        return msgspec.convert(found, kind, strict=False)
+        return wire.convert(found, kind)
     except msgspec.ValidationError as error:
         raise Malformed(str(error)) from error
 
