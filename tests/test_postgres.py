@@ -20,6 +20,7 @@ from test_properties import Pair, Step, step
 from svcctl import commands, digest
 from svcctl.backend.store import Store
 from svcctl.backend.store.chunks import Chunks
+from svcctl.backend.store.migrations import MIGRATIONS
 from svcctl.backend.store.postgres import grants, masked
 from svcctl.errors import Conflict, Damage, NotFound, Refused, SvcctlError, Unreachable, UsageError
 from svcctl.model import Binding, Change
@@ -465,6 +466,17 @@ def test_the_grants_that_operators_are_told_are_these():
 def test_that_role_can_rewrite_nothing(restricted: str, sql: str):
     with psycopg.connect(restricted) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(sql)
+
+
+def test_that_role_brings_no_schema_up_and_says_who_can(restricted: str, server: Server):
+    name = restricted.rpartition("/")[2]
+    server.execute("UPDATE schema_versions SET version = 1 WHERE part = 'ledger'", name)
+    try:
+        with pytest.raises(Refused, match=r"this store is of schema 1, this svcctl needs \d and may not") as caught:
+            opened(restricted)
+        assert "the role that owns its tables can" in (caught.value.hint or "")
+    finally:
+        server.execute(f"UPDATE schema_versions SET version = {len(MIGRATIONS)} WHERE part = 'ledger'", name)
 
 
 def test_a_role_without_rights_is_told_so(server: Server, database: str):

@@ -62,6 +62,10 @@ class Taken(Refused):
     """A row was there first that must be the only one of its kind."""
 
 
+class NotGranted(Refused):
+    """The role that speaks may not do this."""
+
+
 class Lost(Unreachable):
     """The connection ended in the middle: whether a commit that was under way was done is not known."""
 

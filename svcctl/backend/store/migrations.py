@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from svcctl import faults
-from svcctl.backend.store.database import Database, Definition, Dialects, Hold, repeated
+from svcctl.backend.store.database import Database, Definition, Dialects, Hold, NotGranted, repeated
 from svcctl.errors import Refused
 
 MIGRATIONS: tuple[tuple[Definition, ...], ...] = (
@@ -138,7 +138,13 @@ def migrate(database: Database, part: str = "ledger", migrations: Sequence[Seque
     if found == 0:
         database.begin_schema()
     while found < newest:
-        found = repeated(database, partial(_bring_up, database, part, migrations))
+        try:
+            found = repeated(database, partial(_bring_up, database, part, migrations))
+        except NotGranted as error:
+            raise NotGranted(
+                f"this store is of schema {found}, this svcctl needs {newest} and may not bring it up: {error.message}",
+                hint="the role that owns its tables can, by any command of this svcctl: see docs/operations.md",
+            ) from error
         faults.point("migrate.committed")
     refuse_newer(found, newest)
 

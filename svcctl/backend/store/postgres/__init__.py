@@ -25,6 +25,7 @@ from svcctl.backend.store.database import (
     Definition,
     Hold,
     Lost,
+    NotGranted,
     Row,
     Statement,
     Taken,
@@ -280,7 +281,7 @@ class Postgres:
                     f"PostgreSQL: {text}", hint="nothing was changed; make room there and type the command again"
                 )
             case _, "42501":
-                return Refused(f"PostgreSQL: {text}", hint="the role of this connection was not granted it")
+                return NotGranted(f"PostgreSQL: {text}", hint="the role of this connection was not granted it")
             case "22", _:
                 return UsageError(f"what can't be stored: {text}")
             case ("XX", _) | ("42", _):
