@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from apis import BODY
+from postgres import KEY
 from processes import Acme
 
 from svcctl import commands, digest, tokens, wire
@@ -119,6 +120,23 @@ def test_the_first_token_goes_into_a_file_of_ones_own(acme: Acme) -> None:
             assert client.get("/v1/whoami").status_code == 200
         api.ended(signal.SIGTERM)
         assert text.strip() not in api.err
+
+
+def test_a_store_of_ones_own_moves_to_a_team(acme: Acme, database: str) -> None:
+    """As docs/moving.md says: into the database, before an API first starts on it."""
+    key = {"SVCCTL_SECRET_KEY": KEY}
+    acme.done("deploy")
+    acme.done("backend", "copy", ".svcctl", database, **key)
+    with serving(acme, "--store", database, "--token-file", "first.token", **key) as api:
+        secret = (acme.folder / "first.token").read_text().strip()
+        with api.client(secret) as client:
+            assert client.get("/v1/services", params={"project": "acme"}).json()
+        team = {"SVCCTL_BACKEND": api.url, "SVCCTL_TOKEN": secret}
+        assert [each["number"] for each in acme.done("audit", "--json", **team).json["changes"]] == [2, 1]
+    with serving(acme, "--store", "new", "--token-file", "other.token") as api:
+        late = acme("backend", "copy", ".svcctl", api.url, SVCCTL_TOKEN=(acme.folder / "other.token").read_text())
+        assert late.status == 4
+        assert "before `svcctl api` first starts on it" in late.err
 
 
 def test_two_processes_on_one_store_give_the_same_answers(acme: Acme, secret: str) -> None:

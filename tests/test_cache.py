@@ -115,6 +115,11 @@ def test_secrets_are_kept_sealed_and_forgotten_when_no_head_has_them(cache: Cach
     assert b"hunter2" not in b"".join(path.read_bytes() for path in cache.folder.rglob("*") if path.is_file())
 
     scene.secret("auth/staging", "KEY", "hunter2-the-second")
+    (cache.folder / "cache.key").unlink()
+    with pytest.raises(Damage, match="its secrets are not in the cache"):
+        Cache(cache.folder).reveal(id, first, None)
+    assert Cache(cache.folder).reveal(id, first, backend)["KEY"].reveal() == b"hunter2-the-first"
+    cache = Cache(cache.folder)
     id, second = secrets()
     assert cache.reveal(id, second, backend)["KEY"].reveal() == b"hunter2-the-second"
     with pytest.raises(Damage, match="its secrets are not in the cache"):

@@ -90,6 +90,12 @@ def test_t18_reading_goes_on_while_the_disk_is_full(released: Acme):
         assert ended.status == 0, ended
 
 
+def test_t18_an_api_that_can_not_keep_its_first_token_does_not_start(released: Acme):
+    ended = released.short_of_space(40_000, "api", "--port", "0", "--token-file", "first.token")
+    assert is_a_clear_refusal(ended)
+    assert not (released.folder / "first.token").exists()
+
+
 # ---- a store of another user
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apis import team
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -743,6 +744,8 @@ def test_a_copy_is_typed(shell: Shell) -> None:
         "  without 1 secret: they need a passphrase\n"
         "  the entries of 1 KV namespace\n"
     )
+    would = shell("backend", "copy", ".svcctl", "new", "--dry-run", "--json").json
+    assert (would["changes"], would.get("artifacts"), would.get("bytes")) == (2, None, None)
     assert not (shell.folder / "new").exists()
 
     said = shell.done("backend", "copy", ".svcctl", "new")
@@ -833,7 +836,16 @@ def test_a_store_is_not_copied_onto_itself_nor_over_another(shell: Shell) -> Non
     shell.done("--backend", "new", "tag", "shop/staging", "theirs")
     said = shell("backend", "copy", ".svcctl", "new", "--json")
     assert (said.status, said.json["error"]["code"]) == (4, "conflict")
-    assert shell("backend", "copy", "nowhere", "new").status == 3
+    nowhere = shell("backend", "copy", "nowhere", "other")
+    assert (nowhere.status, nowhere.err) == (3, "error: there is no store at nowhere\n")
+
+
+def test_a_target_may_have_a_name(shell: Shell, tmp_path: Path) -> None:
+    with team(tmp_path / "team") as found:
+        shell("backend", "add", "team", found.api.url)
+        said = shell("backend", "copy", ".svcctl", "team")
+    assert (said.status, said.err.splitlines()[0]) == (6, f"error: no token for {found.api.url} is known here")
+    assert not (shell.folder / "team").exists()
 
 
 # ---- killed (I8)

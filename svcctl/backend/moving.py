@@ -84,9 +84,10 @@ class Moved(Model):
     head: Head
     """`verify` of source and target print it."""
     changes: int
-    artifacts: int = 0
-    blobs: int = 0
-    bytes: int = 0
+    artifacts: int | None = None
+    """This and the next two: of what was not there yet. None where nothing was moved, so that it is not known."""
+    blobs: int | None = None
+    bytes: int | None = None
     secrets: int = 0
     missing: tuple[Valueless, ...] = ()
     """Secrets that what is live needs, and the target has no value for."""
@@ -218,7 +219,8 @@ def check(source: Source, target: Backend) -> Standing:
 def _other(why: str) -> Conflict:
     return Conflict(
         f"the target has a history of its own: {why}",
-        hint="nothing was changed; move into a new store, or into an older copy of the source",
+        hint="nothing was changed; move into a new store, or into an older copy of the source. The store of an API is "
+        "not new: its first token is in it. Move into its folder or database before `svcctl api` first starts on it",
     )
 
 

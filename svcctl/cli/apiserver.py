@@ -56,11 +56,13 @@ def first_token(context: Context, file: Path | None) -> None:
     descriptor = _new_file(file) if file else None
     try:
         store.apply(command)
-    except Refused:  # another replica was first
+    except BaseException as error:
         if file and descriptor is not None:
             os.close(descriptor)
             file.unlink()
-        return
+        if isinstance(error, Refused) and store.tokens():  # another replica was first
+            return
+        raise
     text = secret.reveal().decode()
     if descriptor is None:
         sys.stderr.write(f"the first token, an admin's, shown this once:\n{text}\n")

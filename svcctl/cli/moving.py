@@ -145,7 +145,7 @@ def told(moved: Moved, outline: Outline, where: str) -> Iterator[Block]:
 
 def _parts(moved: Moved) -> Iterator[str]:
     yield f"{views.counted(moved.changes, 'change')} moved"
-    yield views.counted(moved.artifacts, "artifact")
+    yield views.counted(moved.artifacts or 0, "artifact")
     yield views.counted(moved.secrets, "secret")
     if moved.namespaces is not None:
         entries = moved.entries

@@ -127,20 +127,31 @@ class Cache:
         if not secrets and not self._secrets_of(environment).exists():
             return {}
         sealed = self._sealed(environment)
-        if any(_key(each) not in sealed for each in secrets.items()):
+        try:
+            known = self._opened(environment, secrets, sealed)
+        except (Refused, Damage, ValueError):  # kept under a key that is not there any more, or altered
+            sealed, known = {}, {}
+        if secrets.keys() - known.keys():
             if backend is None:
                 raise Damage("its secrets are not in the cache, and the store can't be reached")
-            values = backend.reveal(environment, secrets)
+            known = dict(backend.reveal(environment, secrets))
             sealed |= {
                 _key((name, secrets[name])): self._seal().seal(environment, name, value).hex()
-                for name, value in values.items()
+                for name, value in known.items()
             }
         wanted = {key: sealed[key] for key in map(_key, secrets.items())}
-        if wanted != sealed or not self._secrets_of(environment).exists():
+        if wanted != self._sealed(environment) or not self._secrets_of(environment).exists():
             self._keep_sealed(environment, wanted)
+        return known
+
+    def _opened(
+        self, environment: EnvironmentId, secrets: Mapping[str, str], sealed: Mapping[str, str]
+    ) -> dict[str, SecretValue]:
+        """Those that are there."""
         return {
-            name: self._seal().open(environment, name, bytes.fromhex(wanted[_key((name, print_))]))
+            name: self._seal().open(environment, name, bytes.fromhex(sealed[key]))
             for name, print_ in secrets.items()
+            if (key := _key((name, print_))) in sealed
         }
 
     def forget(self, environments: Collection[EnvironmentId]) -> None:

@@ -164,7 +164,7 @@ class Runner(Events):
         except NotLive as error:
             self._retire(str(error))
         except Refused as error:
-            self._not_now(error.message, error.message)
+            self._not_now(error.message, explained=error.message)
         except SvcctlError as error:
             self._not_now(error.message)
         except Exception as error:  # noqa: BLE001 - a bug in one deployment's way must not stop the others
@@ -213,12 +213,13 @@ class Runner(Events):
         self._rest.end()
         self._refuse_waiting(Trouble(503, why))
 
-    def _not_now(self, why: str, told: str = "this can't be started now: the log of svcctl serve says why") -> None:
-        """It can't be made ready: what is live stays live. `told`: to clients."""
+    def _not_now(self, why: str, explained: str | None = None) -> None:
+        """It can't be made ready: what is live stays live. `explained`: to clients who develop it."""
         self._rest.begin(self._loop.time(), resting.START)
         self._complain(why)
         if self.current is None and self.successor is None:
-            self._refuse_waiting(Trouble(503, told))
+            told = "this can't be started now: the log of svcctl serve says why"
+            self._refuse_waiting(Trouble(503, explained if explained and self._means.orders.explain else told))
 
     def _start_failed(self, worker: WorkerProcess, why: str) -> None:
         self.successor = None

@@ -6,7 +6,7 @@ import typer
 from svcctl.backend.base import Backend
 from svcctl.backend.moving import FromBackend, check, move
 from svcctl.cli import moving
-from svcctl.cli.context import Context, open_at
+from svcctl.cli.context import Context, located, open_at
 from svcctl.cli.moving import NoKvOption, PassphraseOption
 from svcctl.cli.options import DryRunOption, YesOption
 from svcctl.cli.output import Note
@@ -16,7 +16,7 @@ from svcctl.text import mask_urls
 
 def backend_copy(
     context: Context,
-    source: Annotated[str, typer.Argument(metavar="FROM", help="A folder, or a URL.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A folder, a URL, or its name (`backend add`).")],
     target: Annotated[str, typer.Argument(metavar="TO", help="A new store, or an older copy.")],
     passphrase_file: PassphraseOption = None,
     no_kv: NoKvOption = False,
@@ -31,7 +31,7 @@ def backend_copy(
     if _located(context, source) == _located(context, target):
         raise UsageError("FROM and TO are the same store")
     now = context.now.timestamp()
-    given = FromBackend(_opened(context, source, create=False), now, kv=not no_kv)
+    given = FromBackend(_source(context, source), now, kv=not no_kv)
     taking = _target(context, target, create=not dry_run)
     if taking:
         check(given, taking)
@@ -53,6 +53,13 @@ def _opened(context: Context, place: str, *, create: bool) -> Backend:
     return open_at(context, _located(context, place), create=create)
 
 
+def _source(context: Context, place: str) -> Backend:
+    try:
+        return _opened(context, place, create=False)
+    except NotFound:
+        raise NotFound(f"there is no store at {mask_urls(place)}") from None
+
+
 def _target(context: Context, place: str, *, create: bool) -> Backend | None:
     try:
         return _opened(context, place, create=create)
@@ -61,4 +68,5 @@ def _target(context: Context, place: str, *, create: bool) -> Backend | None:
 
 
 def _located(context: Context, place: str) -> str | Path:
-    return place if "://" in place else context.path(place).resolve()
+    found = located(context, place)
+    return found.resolve() if isinstance(found, Path) else found

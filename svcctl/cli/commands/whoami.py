@@ -10,5 +10,7 @@ def whoami(context: Context) -> None:
         context.at_end(remote.close)
         identity = sessions.of_grant(remote.url, remote.whoami())
     else:
+        if isinstance(location, str):
+            context.backend.projects()  # is the database there, and does it take this user?
         identity = sessions.of_store(location, context.actor)
     context.show(identity, sessions.blocks(identity))
