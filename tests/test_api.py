@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -26,9 +27,10 @@ from svcctl.api.uploading import UNKNOWN
 from svcctl.api.watching import Watch
 from svcctl.backend.altered import Altered, altered, whole
 from svcctl.backend.base import Followed, History
-from svcctl.backend.messages import FRAMES, MANIFEST, frame_head
+from svcctl.backend.messages import FRAMES, MANIFEST, ToSeal, frame_head
 from svcctl.backend.store import Store
 from svcctl.model import Change, Code, Environment, Grant, Requires
+from svcctl.sealing import VALUE_SIZE
 
 PATIENCE = 20
 WANTED = {
@@ -88,7 +90,8 @@ def test_no_route_but_health_answers_without_a_token(acme: Team) -> None:
     """Made of the routes that the application is made of; one with a wrong or an old token is asked below."""
     nobody = acme.anyone()
     assert {ask(nobody, route).status_code for route in ROUTES} == {401}
-    assert [nobody.get(f"/health/{each}").status_code for each in ("live", "ready")] == [200, 200]
+    for method, each in product(("GET", "HEAD"), ("live", "ready")):
+        assert nobody.request(method, f"/health/{each}").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -656,7 +659,7 @@ def test_blobs_ahead_of_their_artifact_outlive_gc_for_a_day(acme: Team) -> None:
 
 def test_bodies_are_refused_before_they_are_read(acme: Team) -> None:
     secret = acme.secret("ci", "deployer")
-    for path, size in (("/v1/changes", 11 << 20), ("/v1/seal", (64 << 10) + 1), ("/v1/projects", 1)):
+    for path, size in (("/v1/changes", 11 << 20), ("/v1/seal", (96 << 10) + 1), ("/v1/projects", 1)):
         with socket.create_connection(("127.0.0.1", acme.api.port)) as raw:
             method = "GET" if path == "/v1/projects" else "POST"
             head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
@@ -686,6 +689,17 @@ def test_a_chunked_body_is_refused_at_its_limit(acme: Team) -> None:
 )
 def test_what_is_no_command_is_refused(body: bytes, ci: httpx.Client) -> None:
     assert error_of(ci.post("/v1/changes", content=body, headers=BODY)) == (400, "usage")
+
+
+def test_a_secret_may_be_as_long_as_on_a_folder(released: Team) -> None:
+    ci = released.holder("ci", "deployer")
+    said = {}
+    for size in (VALUE_SIZE, VALUE_SIZE + 1):
+        body = ToSeal(service="shop", environment="staging", name="KEY", value=b"x" * size)
+        said[size] = ci.post("/v1/seal", content=wire.canonical(body), headers=BODY)
+    assert said[VALUE_SIZE].status_code == 200
+    assert error_of(said[VALUE_SIZE + 1])[0] == 413
+    assert said[VALUE_SIZE + 1].json()["error"]["message"].startswith("KEY: its value has more than 65536 bytes")
 
 
 def test_brackets_in_text_are_not_depth(released: Team) -> None:

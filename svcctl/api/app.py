@@ -31,6 +31,8 @@ ROUTES: tuple[Route, ...] = (
     *reading.ROUTES, *changing.ROUTES, *running.ROUTES, *moving.ROUTES, *document.ROUTES,
 )  # fmt: skip
 
+_LOOKING = [HttpMethod.GET, HttpMethod.HEAD]
+
 
 class Api:
     """An ASGI application."""
@@ -101,8 +103,8 @@ class Api:
             return fresh(Live(version=__version__))
 
         return [
-            HTTPRouteHandler("/health/live", http_method=HttpMethod.GET)(live),
-            HTTPRouteHandler("/health/ready", http_method=HttpMethod.GET)(ready),
+            HTTPRouteHandler("/health/live", http_method=_LOOKING)(live),
+            HTTPRouteHandler("/health/ready", http_method=_LOOKING)(ready),
         ]
 
     async def _answer(self, route: Route, request: Asked) -> Response[Any]:

@@ -15,8 +15,10 @@ from svcctl.digest import Digest
 from svcctl.errors import Damage, NotFound, Refused, TooLarge
 from svcctl.model import Change, Sealed
 from svcctl.rules.state import Plan
+from svcctl.sealing import VALUE_SIZE
 
-SEAL = 64 * KB
+SEAL = 96 * KB
+"""A value of `VALUE_SIZE` in base64, and what it is for."""
 COMMAND = 10 * MB
 MANIFEST_SIZE = 64 * MB
 FRAMES_SIZE = 8 << 30
@@ -31,6 +33,8 @@ def plan(backend: Guarded, body: Command) -> Plan:
 
 
 def seal(backend: Guarded, body: ToSeal) -> Sealed:
+    if len(body.value) > VALUE_SIZE:
+        raise TooLarge(f"{body.name}: its value has more than {VALUE_SIZE} bytes, which is the limit")
     return backend.seal(body.service, body.environment, body.name, body.value)
 
 

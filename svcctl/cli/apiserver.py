@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from types import FrameType
 
 import uvicorn
 
-from svcctl import ages, tokens
+from svcctl import ages, tokens, wire
 from svcctl.api import Api
 from svcctl.api.door import LOOPBACK
 from svcctl.backend.base import Authority
@@ -25,6 +26,7 @@ from svcctl.commands import CreateToken, new_id
 from svcctl.dataplane import serving
 from svcctl.errors import Refused
 from svcctl.model import Grant
+from svcctl.text import clean
 
 FIRST = "admin"
 _MOST = 10_000
@@ -42,8 +44,16 @@ def application(context: Context, host: str, allowed: Sequence[str], threads: in
     def now() -> str:
         return ages.timestamp(datetime.now(UTC))
 
+    _of_server(lambda text: log(wire.line({"at": now(), "error": text})))
     hosts = (*LOOPBACK, host if ":" not in host else f"[{host}]", *allowed)
     return Api(connect, hosts=hosts, log=log, now=now, threads=threads)
+
+
+def _of_server(log: Callable[[str], None]) -> None:
+    """What uvicorn has to say, as a line of the log."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: log(clean(record.getMessage()))  # type: ignore[method-assign]
+    logging.getLogger("uvicorn.error").addHandler(handler)
 
 
 def first_token(context: Context, file: Path | None) -> None:

@@ -14,10 +14,7 @@ from svcctl.cli import consent
 from svcctl.cli.context import Context
 from svcctl.errors import ConsentNeeded, NotFound, Refused, UsageError
 from svcctl.model import Limits, Sealed, Value
-from svcctl.sealing import SecretValue
-
-VALUE_SIZE = 64 * 1024
-"""Bytes of one secret."""
+from svcctl.sealing import VALUE_SIZE, SecretValue
 
 _EMPTY = re.compile(r"(?:[ \t\r]*(?:#[^\n]*)?\n)*(?:[ \t\r]*(?:#[^\n]*)?\Z)?")
 _ENTRY = re.compile(

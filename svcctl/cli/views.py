@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from svcctl import digest
-from svcctl.backend.base import Event
+from svcctl.backend.base import Event, Filter
 from svcctl.cli import target
 from svcctl.cli.context import Context
 from svcctl.cli.output import Block, Cell, Column, Content, Fields, Lines, Note, Success, Table, When
@@ -129,7 +129,12 @@ def short(code: Code | None) -> str:
 
 
 def history(
-    versions: Sequence[Version], events: Sequence[Event], live: Mapping[str, int | None] | Collection[str], *, one: bool
+    versions: Sequence[Version],
+    events: Sequence[Event],
+    live: Mapping[str, int | None] | Collection[str],
+    *,
+    one: bool,
+    empty: str = "no versions yet",
 ) -> Iterator[Block]:
     """`live` holds the references of heads. `one`: all rows are one environment's."""
     columns: list[str | Column] = [
@@ -145,7 +150,14 @@ def history(
     rows = [(version.change or 0, 1, version.number, _version_row(version, live, one=one)) for version in versions]
     rows += [(event.change, 0, 0, _event_row(event, one=one)) for event in events]
     rows.sort(key=lambda row: row[:3], reverse=True)
-    yield Table(columns, [row[3] for row in rows], empty="no versions yet")
+    yield Table(columns, [row[3] for row in rows], empty=empty)
+
+
+def none_of(noun: str, filter: Filter, *, more: bool) -> str:
+    """What is said in place of an empty page. One with `more` behind it had rows that a token does not see."""
+    if more:
+        return f"no {noun} on this page that you may see"
+    return f"no {noun} yet" if filter == Filter() else f"no {noun} like that"
 
 
 def _version_row(version: Version, live: Mapping[str, int | None] | Collection[str], *, one: bool) -> list[Content]:

@@ -18,9 +18,10 @@ as at rest.
 from svcctl.sealing.keys import VARIABLE, KeyFile, MasterKey, obtain_master_key, parse_master_key, present_master_key
 from svcctl.sealing.passphrase import new_salt, passphrase_key
 from svcctl.sealing.sealer import Sealer, new_fingerprint_key, rewrap_fingerprint_key, sealed_with
-from svcctl.sealing.value import SecretValue
+from svcctl.sealing.value import VALUE_SIZE, SecretValue
 
 __all__ = [
+    "VALUE_SIZE",
     "VARIABLE",
     "KeyFile",
     "MasterKey",

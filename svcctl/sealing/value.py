@@ -3,6 +3,9 @@
 import hmac
 from typing import NoReturn, final
 
+VALUE_SIZE = 64 * 1024
+"""Bytes of one secret."""
+
 
 @final
 class SecretValue:

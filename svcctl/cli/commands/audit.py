@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from svcctl.backend.base import Changes, Filter, Refusals
-from svcctl.cli import consent, target, times
+from svcctl.cli import consent, target, times, views
 from svcctl.cli.context import Context
 from svcctl.cli.options import ActorOption, CursorOption, LimitOption, SinceOption
 from svcctl.cli.output import Block, Column, Content, Note, Table, Verbatim, When, shown
@@ -44,7 +44,7 @@ def audit(
         context.show(page, [Verbatim(_csv(page))])
         context.tell(*_more(context, page))
     else:
-        context.show({"changes": page.changes, "next": page.next}, _blocks(context, page))
+        context.show({"changes": page.changes, "next": page.next}, _blocks(context, page, filter))
 
 
 def _show_refusals(context: Context, limit: int, cursor: str | None) -> None:
@@ -58,9 +58,10 @@ def _refusal_blocks(context: Context, page: Refusals) -> Iterator[Block]:
     yield from _more(context, page)
 
 
-def _blocks(context: Context, page: Changes) -> Iterator[Block]:
+def _blocks(context: Context, page: Changes, filter: Filter) -> Iterator[Block]:
     columns: list[str | Column] = ["change", "age", "who", "kind", Column("what", wrap=True)]
-    yield Table(columns, [_row(each) for each in page.changes], empty="no changes yet")
+    empty = views.none_of("changes", filter, more=page.next is not None)
+    yield Table(columns, [_row(each) for each in page.changes], empty=empty)
     yield from _more(context, page)
 
 

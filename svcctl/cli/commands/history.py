@@ -49,7 +49,7 @@ def history(
     page = context.backend.history(project, wanted, filter=filter, limit=limit, cursor=cursor)
     context.show(
         {"versions": page.versions, "next": page.next},
-        _blocks(context, project, wanted, page, of_all_commits=commit is None),
+        _blocks(context, project, wanted, page, filter),
     )
 
 
@@ -78,11 +78,11 @@ def _hash(context: Context, commit: str) -> str:
     return found
 
 
-def _blocks(
-    context: Context, project: str, wanted: Reference | None, page: History, *, of_all_commits: bool
-) -> Iterator[Block]:
+def _blocks(context: Context, project: str, wanted: Reference | None, page: History, filter: Filter) -> Iterator[Block]:
     heads = {version.ref for version in context.backend.heads(project)} if page.versions else set()
     one = wanted is not None and wanted.service is not None
-    yield from views.history(page.versions, page.events if of_all_commits else (), heads, one=one)
+    events = page.events if filter.commit is None else ()
+    empty = views.none_of("versions", filter, more=page.next is not None)
+    yield from views.history(page.versions, events, heads, one=one, empty=empty)
     if page.next:
         yield Note(f"there is more: {consent.next_page(context, page.next)}")
