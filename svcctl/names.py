@@ -85,6 +85,13 @@ def under_domain(host: str, domain: str) -> bool:
     return host == domain or host.endswith("." + domain)
 
 
+def hosts_meet(one: str, other: str) -> bool:
+    """Whether the hosts of two routes have a name in common."""
+    if one.startswith("*."):
+        return other.endswith(one[1:]) or (other.startswith("*.") and one.endswith(other[1:]))
+    return one == other or (other.startswith("*.") and one.endswith(other[1:]))
+
+
 def hostname(service: str, environment: str, domain: str) -> str:
     """`shop.localhost` for production, `staging--shop.localhost` else. A label too long for DNS is cut and closed with
     8 hex digits of the whole label's SHA-256, so two long names never share a hostname."""

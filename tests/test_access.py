@@ -14,7 +14,7 @@ from svcctl.backend.store.ledger import Ledger
 from svcctl.commands import Command
 from svcctl.digest import Digest
 from svcctl.model import Grant, Project, Role
-from svcctl.rules import access
+from svcctl.rules import access, reach
 
 ROLES: tuple[Role, ...] = get_args(Role)
 PEOPLE: tuple[Role, ...] = ("viewer", "deployer", "promoter", "admin")
@@ -100,7 +100,7 @@ def test_a_plan_is_refused_for_one_environment_out_of_scope(tmp_path: Path) -> N
         command = scene.ask(kind, **fields)
         plan = store.plan(command)
         with store.database.reading():
-            return access.may_carry_out(staging, command, plan, Ledger(store.database))
+            return reach.may_touch(staging, command, plan, Ledger(store.database))
 
     code = {name: scene.code(name, "a1") for name in ("shop", "auth")}
     first = refusal(commands.Deploy, environment="staging", code=code)

@@ -20,11 +20,13 @@ from svcctl.rules.state import Plan, Snapshot
 
 if TYPE_CHECKING:
     from svcctl import commands
+    from svcctl.model import Grant
 
 
-def plan(state: Snapshot, command: "commands.Command", now: datetime, actor: str) -> Plan:
+def plan(state: Snapshot, command: "commands.Command", now: datetime, actor: str, grant: "Grant | None" = None) -> Plan:
     """Raises Refused, NotFound, UsageError, Conflict (a head in `command.expect` moved) or ConsentNeeded. A plan
-    without steps means that the command alters nothing."""
+    without steps means that the command alters nothing. `grant` is for whom it is: what is out of its scope is told
+    neither in words nor in hints. What it allows is asked elsewhere (`access`, `reach`)."""
     # Reading the ledger needs this package's types alone: start-up has a budget.
     from svcctl import commands
     from svcctl.rules import configure, deploy, environments, identity, promote, rollback, tokens
@@ -33,7 +35,7 @@ def plan(state: Snapshot, command: "commands.Command", now: datetime, actor: str
     if command.services is not None:
         # `-s shop -s shop` would plan two versions of one number.
         command = replace(command, services=tuple(dict.fromkeys(command.services)))
-    draft = Draft(state, command, now, actor)
+    draft = Draft(state, command, now, actor, grant)
     match command:
         case commands.Deploy():
             return deploy.deploy(draft, command)

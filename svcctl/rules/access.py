@@ -1,4 +1,5 @@
-"""Who may do what: grants against commands, plans and reads. Each check returns what to say to who may not, or None.
+"""Who may do what: grants against commands, plans and reads (scopes against commands and plans: `reach`). Each check
+returns what to say to who may not, or None.
 
     viewer     reads
     deployer   and deploys, configures, clones, creates, renames, deletes, tags, routes; no code into protected
@@ -7,9 +8,9 @@
     admin      and protects, deletes services, takes them over from other projects, makes and revokes tokens
     runtime    follows changes, fetches code, reveals secrets and uses KV: what a data plane needs, and nothing else
 
-A grant's scope holds for every environment that a plan touches or copies from: one outside of it, and the whole command
-is refused. Nobody reads a secret but `runtime`. Code that a token deploys reaches what its bindings reach, whatever the
-token's scope: handlers of one deployment trust each other.
+A grant's scope holds for every environment that a command names, that its plan touches or that it copies from: one
+outside of it, and the whole command is refused. Nobody reads a secret but `runtime`. Code that a token deploys reaches
+what its bindings reach, whatever the token's scope: handlers of one deployment trust each other.
 """
 
 from collections.abc import Iterator
@@ -34,9 +35,8 @@ from svcctl.commands import (
     Route,
     TagVersion,
 )
-from svcctl.model import Deleted, EnvironmentId, Grant, Protected, Renamed, Role, Version
-from svcctl.names import PRODUCTION
-from svcctl.rules.state import Identity, Plan, Snapshot
+from svcctl.model import Deleted, EnvironmentId, Grant, Protected, Renamed, Role
+from svcctl.rules.state import Plan, Snapshot
 
 Power = Literal["read", "change", "upload", "follow", "fetch", "keyvalues", "reveal", "govern"]
 
@@ -81,11 +81,15 @@ def is_expired(grant: Grant, at: str) -> bool:
 
 
 def covers(grant: Grant, service: str, environment: str) -> bool:
-    return covers_service(grant, service) and any(fnmatchcase(environment, each) for each in grant.environments)
+    return covers_service(grant, service) and covers_environment(grant, environment)
 
 
 def covers_service(grant: Grant, service: str) -> bool:
     return any(fnmatchcase(service, each) for each in grant.services)
+
+
+def covers_environment(grant: Grant, environment: str) -> bool:
+    return any(fnmatchcase(environment, each) for each in grant.environments)
 
 
 def is_everywhere(grant: Grant) -> bool:
@@ -123,40 +127,9 @@ def may_send(grant: Grant, command: Command) -> str | None:
     return None
 
 
-def may_carry_out(grant: Grant, command: Command, plan: Plan, state: Snapshot) -> str | None:
-    """`state` is what the plan was made of."""
-    if refusal := may_send(grant, command):
-        return refusal
-    for identity in _concerned(plan, state):
-        if refusal := lacks_scope(grant, identity.service, identity.name):
-            return refusal
+def may_carry_out(grant: Grant, plan: Plan, state: Snapshot) -> str | None:
+    """What only a plan shows; `state` is what it was made of."""
     return next(_beyond_role(grant, plan, state), None)
-
-
-def way_out(grant: Grant, plan: Plan, state: Snapshot) -> str | None:
-    """What can be done where all that is out of reach is what new services bring along."""
-    beyond = [identity for identity in _concerned(plan, state) if lacks_scope(grant, identity.service, identity.name)]
-    new = all(identity.name == PRODUCTION and state.place(identity.id) is None for identity in beyond)
-    if not beyond or not new or not all(covers_service(grant, identity.service) for identity in beyond):
-        return None
-    return (
-        f"a new service comes with its {PRODUCTION}; once somebody whose token reaches that has typed "
-        f"`svcctl env create {PRODUCTION} --exist-ok`, this works"
-    )
-
-
-def _concerned(plan: Plan, state: Snapshot) -> Iterator[Identity]:
-    """Environments that a plan touches, as they were and as they will be, and those that it copies from."""
-    yield from plan.after
-    sources = {step.entry.origin.environment for step in plan.steps if _is_copy(step.entry)}  # type: ignore[union-attr]  # a copy has an origin
-    sources |= {keep.copy_from for keep in plan.secrets if keep.copy_from}
-    for id in sorted({identity.id for identity in plan.after} | sources):
-        if place := state.place(id):
-            yield place.identity
-
-
-def _is_copy(entry: object) -> bool:
-    return isinstance(entry, Version) and entry.origin is not None
 
 
 def _beyond_role(grant: Grant, plan: Plan, state: Snapshot) -> Iterator[str]:

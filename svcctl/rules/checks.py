@@ -23,6 +23,12 @@ class Holders(Protocol):
 
     def by_id(self, id: EnvironmentId) -> Place | None: ...
 
+    def called(self, identity: Identity) -> str: ...
+
+    def sees(self, identity: Identity) -> bool: ...
+
+    def seen_services(self, project: str) -> Collection[str]: ...
+
 
 def expected(state: Snapshot, command: Base) -> None:
     """Raises Conflict, saying who moved it, if a head is not the one that the command carries."""
@@ -56,9 +62,10 @@ def addresses(draft: Holders, places: Iterable[Place], before: Mapping[Environme
                 if "/" in address and other is identity:
                     other = _holder(draft, names.route_host(address)) or identity
             if other.id != identity.id:
+                holder = draft.called(other)
                 raise Refused(
-                    f"{address} is taken by {other.ref}",
-                    hint=f"{identity.ref} can have it once {other.ref} has given it up; nothing is taken over",
+                    f"{address} is taken by {holder}",
+                    hint=f"{draft.called(identity)} can have it once {holder} has given it up; nothing is taken over",
                 )
             if "/" in address and address not in old:
                 _outside_domains(draft, address)
@@ -67,16 +74,18 @@ def addresses(draft: Holders, places: Iterable[Place], before: Mapping[Environme
 def _outside_domains(draft: Holders, route: str) -> None:
     for project, domain in draft.domains.items():
         if names.under_domain(names.route_host(route), domain):
-            raise Refused(f"route {route!r}: {domain} holds the generated hostnames of project {project!r}")
+            whose = f" of project {project!r}" if draft.seen_services(project) else ""
+            raise Refused(f"route {route!r}: {domain} holds the generated hostnames{whose}")
 
 
 def domain(draft: Holders, domain: str) -> None:
     """Raises Refused if a new domain would generate hostnames where there are routes."""
-    for route, id in draft.state.routes_under(domain):
-        place = draft.by_id(id)
+    for route, id in draft.state.routes():
+        place = draft.by_id(id) if names.under_domain(names.route_host(route), domain) else None
         if place and not place.identity.deleted and route in place.identity.routes:
+            which = f"the route {route}" if draft.sees(place.identity) else "a route there"
             raise Refused(
-                f"domain {domain!r}: {place.ref} has the route {route}",
+                f"domain {domain!r}: {draft.called(place.identity)} has {which}",
                 hint="hostnames are generated where nothing is routed; remove the route, or choose another domain",
             )
 

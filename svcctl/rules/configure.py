@@ -12,6 +12,7 @@ from svcctl.rules.draft import Draft
 from svcctl.rules.settings import (
     bindings_of,
     block_of,
+    check_sealed,
     command_for_missing,
     describe,
     first_settings,
@@ -37,6 +38,7 @@ def configure(draft: Draft, command: Configure) -> Plan:
     for name in (*command.vars, *command.bindings, *(sealed.name for sealed in command.secrets)):
         if wrong := names.check_variable(name):
             raise Refused(f"{name!r} {wrong}")
+    check_sealed(command)
     places = _places(draft, command)
     _refuse_unknown(draft, command, places)
     problems: list[str] = []
@@ -66,8 +68,7 @@ def _places(draft: Draft, command: Configure) -> list[Place]:
         return [draft.ensure(service, command.environment) for service in services]
     places = list(draft.places(services, command.environment))
     if not places:
-        known = {place.identity.name for place in draft.places(services)}
-        raise NotFound(f"no environment {command.environment!r}", hint=names.did_you_mean(command.environment, known))
+        raise NotFound(f"no environment {command.environment!r}", hint=draft.near(command.environment, services))
     return places
 
 

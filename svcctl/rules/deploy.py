@@ -10,7 +10,7 @@ from svcctl.model import Block, Code, ServiceFile, Settings
 from svcctl.rules import settings as rules_of_settings
 from svcctl.rules.draft import Draft
 from svcctl.rules.reading import check_tag
-from svcctl.rules.settings import bindings_of, block_of, describe, owns_block
+from svcctl.rules.settings import bindings_of, block_of, check_sealed, describe, owns_block
 from svcctl.rules.state import Consent, Keep, Place, Plan
 
 
@@ -18,6 +18,7 @@ def deploy(draft: Draft, command: Deploy) -> Plan:
     services = _services(draft, command)
     if command.tag is not None:
         check_tag(command.tag)
+    check_sealed(command)
     moving = _move_domain(draft)
     places = _places(draft, command, services)
     if not command.settings_only:

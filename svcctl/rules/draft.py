@@ -17,6 +17,7 @@ from svcctl.model import (
     Domain,
     Entry,
     EnvironmentId,
+    Grant,
     Half,
     Kind,
     Owned,
@@ -31,7 +32,7 @@ from svcctl.model import (
 )
 from svcctl.names import PRODUCTION
 from svcctl.reference import Reference
-from svcctl.rules import checks
+from svcctl.rules import access, checks
 from svcctl.rules.halves import lay_code, lay_settings
 from svcctl.rules.state import Bound, Consent, Identity, Keep, Place, Plan, Snapshot, Step
 
@@ -41,7 +42,7 @@ DEFAULT_DOMAIN = "localhost"
 class Draft:
     """Places are found by name or id as they are *within this change*: created, renamed, with their new heads."""
 
-    def __init__(self, state: Snapshot, command: Base, now: datetime, actor: str) -> None:
+    def __init__(self, state: Snapshot, command: Base, now: datetime, actor: str, grant: Grant | None = None) -> None:
         self.state = state
         self.command = command
         self.project = command.project
@@ -49,6 +50,7 @@ class Draft:
         self.now = now
         self.at = ages.timestamp(now)
         self.actor = actor
+        self._grant = grant
         self.notes: list[str] = []
         self.sources: dict[str, int] = {}
         self._steps: list[Step] = []
@@ -59,6 +61,26 @@ class Draft:
         self._born_services: dict[str, str] = {}
         self._domain = state.domain(self.project.name)
         checks.expected(state, command)
+
+    # ---- what may be told
+
+    def sees(self, identity: Identity) -> bool:
+        return self._grant is None or access.covers(self._grant, identity.service, identity.name)
+
+    def seen_services(self, project: str) -> list[str]:
+        return [each for each in self.state.services(project) if self._sees_service(each)]
+
+    def _sees_service(self, service: str) -> bool:
+        return self._grant is None or access.covers_service(self._grant, service)
+
+    def called(self, identity: Identity) -> str:
+        """In a refusal that is about another environment."""
+        return identity.ref if self.sees(identity) else "an environment out of reach"
+
+    def near(self, name: str, services: Collection[str], more: Collection[str] = ()) -> str | None:
+        """A hint for an unknown name of an environment; `more` are names that the file has."""
+        seen = {place.identity.name for place in self.places(services) if self.sees(place.identity)}
+        return names.did_you_mean(name, {*seen, *more})
 
     # ---- looking
 
@@ -116,7 +138,7 @@ class Draft:
     def known(self, service: str) -> str:
         owner = self.owner(service)
         if owner is None:
-            here = self.state.services(self.project.name)
+            here = self.seen_services(self.project.name)
             next = f"svcctl deploy -s {service}" if service in self.project.services else None
             raise NotFound(f"no service {service!r} in the store", hint=names.did_you_mean(service, here), next=next)
         if owner != self.project.name:
@@ -168,10 +190,9 @@ class Draft:
         return self.create(service, name)
 
     def _unknown(self, service: str, name: str) -> None:
-        known = {place.identity.name for place in self.places((service,))} | self.project.environments
         raise NotFound(
             f"{service} has no environment {name!r}",
-            hint=names.did_you_mean(name, known),
+            hint=self.near(name, (service,), self.project.environments),
             next=f"svcctl env create {name}",
         )
 
@@ -311,7 +332,9 @@ class Draft:
         expect = {
             (known or self._places[id].identity).ref: known.head if known else None for id, known in before.items()
         }
-        checks.foreseen(command=self.command, touched=expect)
+        seen = [identity for identity in self._before.values() if identity is None or self.sees(identity)]
+        if len(seen) == len(self._before):  # else all of it is refused, by words that name nothing
+            checks.foreseen(command=self.command, touched=expect)
         return Plan(
             kind=self.kind,
             actor=self.actor,

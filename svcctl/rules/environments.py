@@ -173,7 +173,7 @@ def prune(draft: Draft, command: Prune) -> Plan:
         if command.services is None or place.identity.service in command.services
     ]
     while bound := [place for place in places if _bound(draft, [place], going=places)]:
-        for place in bound:
+        for place in filter(lambda place: draft.sees(place.identity), bound):
             draft.note(f"{_bound(draft, [place], going=places)[0]}; it stays")
         places = [place for place in places if place not in bound]
     _bury_and_tell(draft, places)
@@ -183,12 +183,10 @@ def prune(draft: Draft, command: Prune) -> Plan:
 def delete_service(draft: Draft, command: DeleteService) -> Plan:
     service = draft.known(command.service)
     binders = [
-        f"{who.ref} is bound to {service} as {name}"
-        for who, name, _ in draft.state.bound_to(service)
-        if who.service != service
+        _who(draft, who, service, name) for who, name, _ in draft.state.bound_to(service) if who.service != service
     ]
     if binders:
-        raise Refused("\n".join(sorted(binders)), hint="take those bindings away first")
+        raise Refused("\n".join(sorted({*binders})), hint="take those bindings away first")
     _bury(draft, list(draft.places((service,))))
     draft.own(f"{service}: deleted", Owned(service=service, project=None))
     return draft.plan(Consent(kind="name", name=service, reason=f"delete {service} and all its environments"))
@@ -197,12 +195,17 @@ def delete_service(draft: Draft, command: DeleteService) -> Plan:
 def _bound(draft: Draft, places: list[Place], going: list[Place] | None = None) -> list[str]:
     """Which heads that stay are explicitly bound to one of `places`."""
     leaving = {place.identity.id for place in going or places}
-    return [
-        f"{who.ref} is bound to {place.ref} as {name}"
+    found = (
+        _who(draft, who, place.ref, name)
         for place in places
         for who, name, what in draft.state.bound_to(place.identity.service)
         if what.environment == place.identity.id and who.id not in leaving
-    ]
+    )
+    return list(dict.fromkeys(found))
+
+
+def _who(draft: Draft, who: Identity, what: str, name: str) -> str:
+    return f"{draft.called(who)} is bound to {what}" + (f" as {name}" if draft.sees(who) else "")
 
 
 def _bury_and_tell(draft: Draft, places: Collection[Place]) -> None:
@@ -216,6 +219,8 @@ def _bury_and_tell(draft: Draft, places: Collection[Place]) -> None:
     ]
     _bury(draft, places)
     for who, name, place in reached:
+        if not draft.sees(who):
+            continue
         now = _leads(draft, who, place.identity.service)
         draft.note(f"{who.ref}: {name} leads to {now or 'nothing'} from now on; {place.ref} is gone")
 
@@ -242,5 +247,4 @@ def _bury(draft: Draft, places: Iterable[Place]) -> None:
 
 
 def _no_environment(draft: Draft, services: list[str], name: str) -> NotFound:
-    known = {place.identity.name for place in draft.places(services)}
-    return NotFound(f"no environment {name!r}", hint=names.did_you_mean(name, known), next="svcctl env list")
+    return NotFound(f"no environment {name!r}", hint=draft.near(name, services), next="svcctl env list")

@@ -31,8 +31,7 @@ def _places(draft: Draft, environment: str) -> list[Place]:
     services = draft.selected()
     places = list(draft.places(services, environment))
     if not places:
-        known = {place.identity.name for place in draft.places(services)}
-        raise NotFound(f"no environment {environment!r}", hint=names.did_you_mean(environment, known))
+        raise NotFound(f"no environment {environment!r}", hint=draft.near(environment, services))
     return places
 
 
@@ -72,8 +71,7 @@ def tag(draft: Draft, command: TagVersion) -> Plan:
     check_one_service(wanted.at, services)
     places = list(draft.places(services, wanted.environment))
     if not places:
-        known = {place.identity.name for place in draft.places(services)}
-        raise NotFound(f"no environment {wanted.environment!r}", hint=names.did_you_mean(wanted.environment, known))
+        raise NotFound(f"no environment {wanted.environment!r}", hint=draft.near(wanted.environment, services))
     numbered = [(place, number_of(draft.state, place, wanted.at)) for place in places]
     for place, number in numbered:
         if number is not None:

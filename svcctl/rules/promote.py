@@ -48,8 +48,7 @@ def _pairs(draft: Draft, command: Promote) -> list[_Pair]:
     check_one_service(source.at, services)
     sources = {place.identity.service: place for place in draft.places(services, source.environment)}
     if not sources:
-        known = {place.identity.name for place in draft.places(services)}
-        raise NotFound(f"no environment {source.environment!r}", hint=names.did_you_mean(source.environment, known))
+        raise NotFound(f"no environment {source.environment!r}", hint=draft.near(source.environment, services))
     targets = {place.identity.service: place for place in draft.places(services, command.target)}
     pairs = []
     for service in services:
@@ -65,10 +64,9 @@ def _pairs(draft: Draft, command: Promote) -> list[_Pair]:
             continue
         pairs.append(_Pair(source=place, version=version, target=target))
     if not pairs:
-        known = {place.identity.name for place in draft.places(services)} | draft.project.environments
         raise NotFound(
             f"nothing of {command.source} can go to {command.target}",
-            hint="; ".join(draft.notes) or names.did_you_mean(command.target, known),
+            hint="; ".join(draft.notes) or draft.near(command.target, services, draft.project.environments),
         )
     return pairs
 
@@ -136,7 +134,8 @@ def _left_behind(draft: Draft, pairs: list[_Pair]) -> list[str]:
                 where = f"{reached.ref}, which has no code" if reached else f"{binding.service}, which is not there"
                 problems.append(f"{place.ref}: binding {name} leads to {where}")
             elif draft.owner(binding.service) == draft.project.name:
-                draft.note(f"{place.ref}: binding {name} leads to {reached.ref}@{reached.head.number}")
+                version = f"@{reached.head.number}" if draft.sees(reached.identity) else ""
+                draft.note(f"{place.ref}: binding {name} leads to {reached.ref}{version}")
     return problems
 
 

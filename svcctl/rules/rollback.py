@@ -15,7 +15,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from svcctl import ages, digest, names, reference
+from svcctl import ages, digest, reference
 from svcctl.commands import RollBack
 from svcctl.errors import Damage, NotFound, Refused, UsageError
 from svcctl.model import Code, Half, Model, Restores, Settings, Version
@@ -65,10 +65,9 @@ def _places(draft: Draft, command: RollBack) -> list[Place]:
     services = draft.selected()
     found = [place for place in draft.places(services, command.environment) if place.head]
     if not found:
-        known = {place.identity.name for place in draft.places(services)}
-        if command.environment in known:
+        if any(draft.places(services, command.environment)):
             raise Refused(f"{command.environment} has no versions: nothing to roll back")
-        raise NotFound(f"no environment {command.environment!r}", hint=names.did_you_mean(command.environment, known))
+        raise NotFound(f"no environment {command.environment!r}", hint=draft.near(command.environment, services))
     return sorted(found, key=lambda place: place.identity.service)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from svcctl import wire
+from svcctl.commands import Configure, Deploy
 from svcctl.errors import Refused
 from svcctl.model import Block, Settings
 from svcctl.rules import closure
@@ -66,6 +67,16 @@ def refuse_unless_forced(draft: Draft, problems: list[str], *, hint: str, next: 
         raise Refused("\n".join(problems), hint=hint, next=next)
     for problem in problems:
         draft.note(f"forced: {problem}")
+
+
+def check_sealed(command: Configure | Deploy) -> None:
+    """A value is for the environment that it was sealed for: who may seal for one must not try it in another."""
+    for sealed in command.secrets:
+        if sealed.environment != command.environment:
+            raise Refused(
+                f"{sealed.name} was sealed for {sealed.service}/{sealed.environment}, "
+                f"not for {sealed.service}/{command.environment}"
+            )
 
 
 def describe(before: Settings | None, after: Settings) -> str | None:

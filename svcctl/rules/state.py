@@ -73,8 +73,8 @@ class Snapshot(Protocol):
     def domains(self) -> Mapping[str, str]:
         """Of every project."""
 
-    def routes_under(self, domain: str) -> Iterable[tuple[str, EnvironmentId]]:
-        """Routes whose host is the domain or one below it, and whose they are."""
+    def routes(self) -> Iterable[tuple[str, EnvironmentId]]:
+        """All there are, and whose they are."""
 
     def owner(self, service: str) -> str | None:
         """The project of a living service."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from svcctl import digest, names, wire
+from svcctl import digest, wire
 from svcctl.backend.store.database import Database, Row, Statement
 from svcctl.backend.store.footprint import Footprint
 from svcctl.digest import Digest
@@ -86,11 +86,10 @@ class Ledger:
     def domains(self) -> Mapping[str, str]:
         return dict(self._db.all("SELECT name, domain FROM projects ORDER BY name"))
 
-    def routes_under(self, domain: str) -> Iterable[tuple[str, EnvironmentId]]:
+    def routes(self) -> Iterable[tuple[str, EnvironmentId]]:
         self.looked.routes = True
-        for pattern, id in self._db.all("SELECT pattern, environment FROM routes ORDER BY pattern"):
-            if names.under_domain(names.route_host(pattern), domain):
-                yield pattern, EnvironmentId(id)
+        rows = self._db.all("SELECT pattern, environment FROM routes ORDER BY pattern")
+        return [(pattern, EnvironmentId(id)) for pattern, id in rows]
 
     def owner(self, service: str) -> str | None:
         if service not in self._owners:

@@ -300,13 +300,15 @@ class Store:
     def _plan(self, ledger: Ledger, command: "Command", actor: str, grant: Grant | None) -> Plan:
         if grant is None:
             return rules.plan(ledger, command, self._clock(), actor)
-        from svcctl.rules import access
+        from svcctl.rules import access, reach
 
-        if refusal := access.may_send(grant, command):
+        if refusal := access.may_send(grant, command) or reach.may_ask(grant, command, ledger):
             raise Forbidden(refusal)
-        plan = rules.plan(ledger, command, self._clock(), actor)
-        if refusal := access.may_carry_out(grant, command, plan, ledger):
-            raise Forbidden(refusal, hint=access.way_out(grant, plan, ledger))
+        plan = rules.plan(ledger, command, self._clock(), actor, grant)
+        if refusal := reach.may_touch(grant, command, plan, ledger):
+            raise Forbidden(refusal, hint=reach.way_out(grant, plan, ledger))
+        if refusal := access.may_carry_out(grant, plan, ledger):
+            raise Forbidden(refusal)
         return plan
 
     def apply(self, command: "Command") -> Change:
