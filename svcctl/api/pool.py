@@ -68,6 +68,4 @@ class Pool:
     def close(self) -> None:
         self._executor.shutdown()
         while self._free:
-            close = getattr(self._free.pop(), "close", None)
-            if close:
-                close()
+            self._free.pop().close()

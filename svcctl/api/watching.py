@@ -70,6 +70,5 @@ class Watch:
 
     def close(self) -> None:
         self._executor.shutdown()
-        close = getattr(self._backend, "close", None)
-        if close:
-            close()
+        if self._backend is not None:
+            self._backend.close()
