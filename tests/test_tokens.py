@@ -178,6 +178,25 @@ def test_refusals_are_kept_newest_first_and_bounded(store: Store, monkeypatch: p
     assert rest.next is None
 
 
+def test_no_token_makes_the_refusals_of_another_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svcctl.backend.store.access.KEPT", 9)
+    monkeypatch.setattr("svcctl.backend.store.access.SHARE", 3)
+
+    def refuse(token: str | None, times: int) -> None:
+        for number in range(times):
+            store.refused(Refusal(at="", actor="x", peer="", what=str(number), why="may not", token=token))
+
+    refuse("attack", 2)
+    refuse(None, 2)
+    refuse("noise", 50)
+    kept = store.refusals(limit=100).refusals
+    assert [(each.token, each.what) for each in kept] == [
+        ("noise", "49"), ("noise", "48"), ("noise", "47"), (None, "1"), (None, "0"), ("attack", "1"), ("attack", "0"),
+    ]  # fmt: skip
+    refuse(None, 50)
+    assert [each.token for each in store.refusals(limit=100).refusals] == [None] * 3 + ["noise"] * 3 + ["attack"] * 2
+
+
 @pytest.mark.parametrize(
     "edit",
     [

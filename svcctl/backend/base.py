@@ -172,7 +172,7 @@ class Backend(Protocol):
         """All that were ever made, oldest first."""
 
     def refusals(self, *, limit: int, cursor: str | None = None) -> Refusals:
-        """Whom the API turned away; the newest ten thousand are kept."""
+        """Whom the API turned away; the newest ten thousand are kept, and of each token the newest thousand."""
 
     def namespaces(self, service: str, environment: str) -> dict[str, str]:
         """The KV namespaces that the bindings of its head reach, by the binding's name."""

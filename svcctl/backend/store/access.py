@@ -1,7 +1,8 @@
 """Tokens, when they were used, and whom the API turned away.
 
 What tokens allow is in the ledger, on the store's own chain; `tokens` holds what it led to. Their use and refusals are
-not: neither changes anything. Of refusals the newest are kept.
+not: neither changes anything. Of refusals the newest are kept, and of each token's so few that nobody can talk long
+enough to make those of another forgotten.
 """
 
 import hmac
@@ -19,6 +20,9 @@ from svcctl.model import Grant, Refusal, Token
 
 KEPT = 10_000
 """Refusals; the oldest go first."""
+SHARE = 1_000
+"""Those of one token, or of all tokens that are not known."""
+_UNKNOWN = "-"
 
 _TOKENS = (
     "SELECT t.id, t.grant_body, made.at, made.actor, gone.at, used.at, t.hash FROM tokens t "
@@ -26,8 +30,12 @@ _TOKENS = (
     "LEFT JOIN token_uses used ON used.token = t.id "
 )
 _USED = "INSERT INTO token_uses (token, at) VALUES (?,?) ON CONFLICT (token) DO UPDATE SET at = excluded.at"
-_REFUSED = "INSERT INTO refusals (number, body) SELECT coalesce(max(number), 0) + 1, ? FROM refusals"
-_FORGET = "DELETE FROM refusals WHERE number <= (SELECT max(number) FROM refusals) - ?"
+_REFUSED = "INSERT INTO refusals (number, token, body) SELECT coalesce(max(number), 0) + 1, ?, ? FROM refusals"
+_FORGET_SHARE = (
+    "DELETE FROM refusals WHERE token = ? AND number <= "
+    "(SELECT number FROM refusals WHERE token = ? ORDER BY number DESC LIMIT 1 OFFSET ?)"
+)
+_FORGET = "DELETE FROM refusals WHERE number <= (SELECT number FROM refusals ORDER BY number DESC LIMIT 1 OFFSET ?)"
 
 
 def tokens(database: Database) -> Iterator[Token]:
@@ -55,9 +63,17 @@ def record_use(database: Database, token: str, at: str) -> None:
 
 
 def record_refusal(database: Database, refusal: Refusal) -> None:
+    token = refusal.token or _UNKNOWN
+
     def record() -> None:
         database.hold(Hold.REFUSING)
-        database.together(((_REFUSED, (wire.canonical(refusal),)), (_FORGET, (KEPT,))))
+        database.together(
+            (
+                (_REFUSED, (token, wire.canonical(refusal))),
+                (_FORGET_SHARE, (token, token, SHARE)),
+                (_FORGET, (KEPT,)),
+            )
+        )
 
     repeated(database, record)
 

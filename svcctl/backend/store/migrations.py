@@ -127,6 +127,11 @@ MIGRATIONS: tuple[tuple[Definition, ...], ...] = (
         "DROP INDEX environments_changed",
         Dialects(sqlite=None, postgres="ALTER TABLE environments SET (fillfactor = 50)"),
     ),
+    (
+        # Each token has its share of what is kept. Those from before this have none.
+        "ALTER TABLE refusals ADD COLUMN token TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX refusals_of_token ON refusals (token, number)",
+    ),
 )
 
 
