@@ -52,13 +52,14 @@ def sweep(
 ) -> Swept:
     if dry_run:
         with database.reading():
-            doomed = _unreached(database, blobs, grace, progress)
+            doomed = _unreached(database, blobs, database.now().timestamp() - grace, progress)
         return _swept(doomed, blobs.shelf.leftovers(remove=False), dry_run=True)
 
     def mark_and_forget() -> _Doomed:
         database.hold(Hold.STORING)
-        blobs.shelf.claim(_candidates(database, database.now().timestamp() - grace))
-        doomed = _unreached(database, blobs, grace, progress)
+        since = database.now().timestamp() - grace  # once: what is older a moment later was not claimed
+        blobs.shelf.claim(_candidates(database, since))
+        doomed = _unreached(database, blobs, since, progress)
         faults.point("gc.marked")
         _forget(database, blobs, doomed)
         return doomed
@@ -119,8 +120,7 @@ def _candidates(database: Database, since: float) -> list[str]:
     return [name for (name,) in rows]
 
 
-def _unreached(database: Database, blobs: Blobs, grace: float, progress: Progress) -> _Doomed:
-    since = database.now().timestamp() - grace
+def _unreached(database: Database, blobs: Blobs, since: float, progress: Progress) -> _Doomed:
     artifacts = _candidates(database, since)
     if not artifacts and not database.one(f"SELECT 1 {_AHEAD} AND p.mtime_ns < ? LIMIT 1", (since * 1e9,)):
         return _Doomed(artifacts=(), blobs=())
