@@ -250,9 +250,15 @@ class Ledger:
             place = self._places[id]
             return place.identity if place else None
         if id not in self._identities:
-            row = self._db.one("SELECT identity FROM environments WHERE id = ?", (id,))
-            self._identities[id] = _identity(row[0]) if row else None
+            self.meet((id,))
         return self._identities[id]
+
+    def meet(self, ids: Iterable[EnvironmentId]) -> None:
+        """Reads who they are, together."""
+        unknown = [id for id in dict.fromkeys(ids) if id not in self._places and id not in self._identities]
+        looks = [("SELECT identity FROM environments WHERE id = ?", (id,)) for id in unknown]
+        for id, rows in zip(unknown, self._db.together(looks) if looks else (), strict=True):
+            self._identities[id] = _identity(rows[0][0]) if rows else None
 
     def chain(self, id: EnvironmentId) -> Link:
         """Where the next record goes."""

@@ -1,13 +1,14 @@
 """History and changes, page by page: newest first, complete, whatever the filter."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 
 from msgspec.structs import replace
 
 from svcctl import names
 from svcctl.backend.base import Changes, Event, Filter, History
 from svcctl.backend.store.cursors import read_cursor, write_cursor
-from svcctl.backend.store.database import Database, Row
+from svcctl.backend.store.database import Database, Row, Statement
 from svcctl.backend.store.ledger import VERSION_COLUMNS, decode_change, decode_record, marks
 from svcctl.backend.store.reads import Reads
 from svcctl.errors import NotFound, UsageError
@@ -29,6 +30,13 @@ from svcctl.reference import Reference
 from svcctl.rules.state import Identity
 
 _BATCH = 64  # changes looked through at a time for a page
+_FIRST = 4  # changes read at first, which tell how many more a page will take
+_EVENTS = (
+    "SELECT r.environment, r.digest, r.body, c.number, c.at, c.actor FROM records r "
+    "JOIN changes c ON c.number = r.change WHERE r.number IS NULL AND r.environment <> '' AND {where} "
+    "ORDER BY r.change DESC, r.seq DESC"
+)
+_VERSIONS = f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.change = ? AND r.number IS NOT NULL"  # noqa: S608
 
 
 class Pages:
@@ -97,10 +105,10 @@ class Pages:
             top = batch[-1][1]
         after = write_cursor(versions[-1].number) if more and versions else None
         lowest = (versions[-1].change or 0) if after else 0
-        events = self._events(
-            "r.environment = ? AND r.change >= ? AND r.change < ?", id, lowest, self._until(id, below)
+        told = self._db.all(
+            *_events("r.environment = ? AND r.change >= ? AND r.change < ?", id, lowest, self._until(id, below))
         )
-        return History(versions=tuple(versions), next=after, events=events)
+        return History(versions=tuple(versions), next=after, events=tuple(map(self._event, told)))
 
     def _until(self, id: EnvironmentId, below: int | None) -> int:
         """Events newer than this page's versions stand on the page before."""
@@ -116,28 +124,36 @@ class Pages:
         below = read_cursor(cursor) if cursor else 1 << 62
         versions: list[Version] = []
         events: list[Event] = []
-        last: int | None = None
-        for change in self._changes_below(project, below, filter):
-            if len(versions) >= limit:
-                return History(
-                    versions=tuple(versions),
-                    next=write_cursor(last or 0) if last else None,
-                    events=tuple(events),
-                )
-            rows = self._db.all(
-                f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.change = ? AND r.number IS NOT NULL",  # noqa: S608
-                (change,),
-            )
-            found = self._reads.versions(row for row in rows if ids is None or row[0] in ids)
-            versions += sorted((each for each in found if _passes(each, filter)), key=lambda version: version.ref)
-            events += self._events_of(ids, change)
-            last = change
+        last, looked, size = None, 0, _FIRST
+        changes = self._changes_below(project, below, filter)
+        while some := list(islice(changes, size)):
+            for change, made, told in self._made_by(some, ids):
+                if len(versions) >= limit:
+                    return History(
+                        versions=tuple(versions), next=write_cursor(last) if last else None, events=tuple(events)
+                    )
+                versions += (each for each in made if _passes(each, filter))
+                events += told
+                last = change
+            looked += len(some)
+            size = min(_BATCH, 1 + max(0, limit - len(versions)) * looked // max(1, len(versions)))
         return History(versions=tuple(versions), events=tuple(events))
 
-    def _events_of(self, ids: Collection[EnvironmentId] | None, change: int) -> list[Event]:
+    def _made_by(
+        self, changes: Sequence[int], ids: Collection[EnvironmentId] | None
+    ) -> Iterator[tuple[int, list[Version], list[Event]]]:
+        """Each change's versions and events, read together: on a server, a look for each would take longer than all
+        else of a page."""
         named = "" if ids is None else f" AND r.environment IN ({marks(ids)})"
-        events = self._events(f"r.change = ?{named}", change, *(ids or ()))
-        return sorted(events, key=lambda event: event.ref)
+        looks: list[Statement] = [(_VERSIONS, (change,)) for change in changes]
+        looks += [_events(f"r.change = ?{named}", change, *(ids or ())) for change in changes]
+        answers = self._db.together(looks)
+        made, told = answers[: len(changes)], answers[len(changes) :]
+        wanted = (row for rows in made for row in rows if ids is None or row[0] in ids)
+        found = _by_change(self._reads.versions(wanted))
+        for change, rows in zip(changes, told, strict=True):
+            events = sorted(map(self._event, rows), key=lambda event: event.ref)
+            yield change, found.get(change, []), events
 
     def _changes_below(self, project: str, below: int, filter: Filter) -> Iterator[int]:
         while rows := self._db.all(
@@ -153,15 +169,6 @@ class Pages:
                     yield number
             below = rows[-1][0]
 
-    def _events(self, where: str, *parameters: object) -> tuple[Event, ...]:
-        rows = self._db.all(
-            "SELECT r.environment, r.digest, r.body, c.number, c.at, c.actor FROM records r "  # noqa: S608
-            f"JOIN changes c ON c.number = r.change WHERE r.number IS NULL AND r.environment <> '' AND {where} "
-            "ORDER BY r.change DESC, r.seq DESC",
-            parameters,
-        )
-        return tuple(self._event(row) for row in rows)
-
     def _event(self, row: Row) -> Event:
         id, name, body, change, at, actor = row
         identity = self._ledger.identity(id)
@@ -171,29 +178,38 @@ class Pages:
     # ---- changes
 
     def change(self, id: str) -> Change | None:
-        row = self._db.one("SELECT number, digest, body FROM changes WHERE id = ?", (id,))
-        return self._change(row) if row else None
+        return next(self._whole(self._db.all("SELECT number, digest, body FROM changes WHERE id = ?", (id,))), None)
 
     def changes(self, project: str, filter: Filter, limit: int, cursor: str | None) -> Changes:
         found: list[Change] = []
-        for number in self._changes_below(project, read_cursor(cursor) if cursor else 1 << 62, filter):
-            row = self._db.one("SELECT number, digest, body FROM changes WHERE number = ?", (number,))
-            change = self._change(row) if row else None
-            if change is None or not _is_of_commit(change, filter):
-                continue
-            if len(found) == limit:
-                return Changes(changes=tuple(found), next=write_cursor(found[-1].number or 0))
-            found.append(change)
+        numbers = self._changes_below(project, read_cursor(cursor) if cursor else 1 << 62, filter)
+        while some := list(islice(numbers, limit + 1 - len(found))):
+            rows = self._db.together(
+                [("SELECT number, digest, body FROM changes WHERE number = ?", (n,)) for n in some]
+            )
+            found += (each for each in self._whole([row for row, *_ in rows]) if _is_of_commit(each, filter))
+            if len(found) > limit:
+                return Changes(changes=tuple(found[:limit]), next=write_cursor(found[limit - 1].number or 0))
         return Changes(changes=tuple(found))
 
-    def _change(self, row: Row) -> Change:
-        number, name, body = row
-        rows = self._db.all(
-            f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.change = ? AND r.number IS NOT NULL",  # noqa: S608
-            (number,),
-        )
-        versions = sorted(self._reads.versions(rows), key=lambda version: version.ref)
-        return replace(decode_change(body, name, number), versions=tuple(versions))
+    def _whole(self, changes: Sequence[Row]) -> Iterator[Change]:
+        """Rows of changes, with the versions that each made."""
+        made = self._db.together([(_VERSIONS, (number,)) for number, *_ in changes]) if changes else ()
+        versions = _by_change(self._reads.versions(row for rows in made for row in rows))
+        for number, name, body in changes:
+            yield replace(decode_change(body, name, number), versions=tuple(versions.get(number, ())))
+
+
+def _events(where: str, *parameters: object) -> Statement:
+    return (_EVENTS.format(where=where), parameters)
+
+
+def _by_change(versions: Iterable[Version]) -> dict[int | None, list[Version]]:
+    """In order of their places."""
+    found: dict[int | None, list[Version]] = {}
+    for version in sorted(versions, key=lambda version: version.ref):
+        found.setdefault(version.change, []).append(version)
+    return found
 
 
 def in_words(entry: Entry) -> str:

@@ -149,6 +149,7 @@ class Reads:
     def versions(self, rows: Iterable[Row]) -> list[Version]:
         """Rows of VERSION_COLUMNS, whole."""
         wanted = list(rows)
+        self.ledger.meet(row[0] for row in wanted)
         tags = self._tags(wanted)
         found = ((row, self.ledger.version_of(row)) for row in wanted)
         return [replace(version, tags=tuple(tags.get((row[0], row[1]), ()))) for row, version in found]
@@ -159,11 +160,15 @@ class Reads:
         for row in rows:
             numbers.setdefault(row[0], []).append(row[1])
         tags: dict[tuple[str, int], list[str]] = {}
-        for id, some in numbers.items():
-            for number, name in self._db.all(
+        looks = [
+            (
                 f"SELECT number, name FROM tags WHERE environment = ? AND number IN ({marks(some)}) ORDER BY name",  # noqa: S608
                 (id, *some),
-            ):
+            )
+            for id, some in numbers.items()
+        ]
+        for id, found in zip(numbers, self._db.together(looks) if looks else (), strict=True):
+            for number, name in found:
                 tags.setdefault((id, number), []).append(name)
         return tags
 
