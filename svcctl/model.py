@@ -353,6 +353,8 @@ class Change(Model):
 
     number: int | None = None
     """*read*"""
+    touched: tuple[str, ...] = ()
+    """*read*: environments whose history it is part of, under today's names: `shop/staging`."""
     versions: tuple[Version, ...] = ()
     """*read*"""
 

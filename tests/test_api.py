@@ -26,7 +26,7 @@ from svcctl.api.route import Route
 from svcctl.api.uploading import UNKNOWN
 from svcctl.api.watching import Watch
 from svcctl.backend.altered import Altered, altered, whole
-from svcctl.backend.base import Followed, History
+from svcctl.backend.base import Changes, Followed, History
 from svcctl.backend.messages import FRAMES, MANIFEST, ToSeal, frame_head
 from svcctl.backend.store import Store
 from svcctl.model import Change, Code, Environment, Grant, Requires
@@ -256,7 +256,9 @@ def test_reads_show_what_is_in_scope(released: Team) -> None:
     page = msgspec.json.decode(eve.get("/v1/history?project=acme").content, type=History)
     assert {version.ref for version in page.versions} == {"shop/staging@1"}
     assert {event.ref for event in page.events} == {"shop/staging"}
-    assert eve.get("/v1/changes?project=acme").json() == {"changes": []}
+    page = msgspec.json.decode(eve.get("/v1/changes?project=acme").content, type=Changes)
+    assert [(change.kind, change.touched) for change in page.changes] == [("deploy", ("shop/staging",))]
+    assert [text.partition(":")[0] for text in page.changes[0].summary] == ["shop", "shop/staging", "shop/staging@1"]
     followed = msgspec.json.decode(eve.get("/v1/follow?after=0").content, type=Followed)
     assert [place.ref for place in followed.places if not place.identity.deleted] == ["shop/staging"]
     assert error_of(eve.get("/v1/environments/shop/production")) == (403, "forbidden")
@@ -277,11 +279,32 @@ def test_nobody_reads_a_secret_but_what_runs_it(released: Team) -> None:
         "viewer": 403, "deployer": 403, "promoter": 403, "admin": 403, "runtime": 200,
     }  # fmt: skip
     assert answers["runtime"].json() == {"KEY": "aHVudGVyMg=="}
-    assert error_of(elsewhere) == (403, "forbidden")
+    assert error_of(elsewhere) == (404, "not_found")
 
 
-def test_a_narrow_admin_makes_no_tokens(released: Team) -> None:
+def test_an_id_out_of_scope_is_like_one_that_there_is_not(released: Team) -> None:
+    """A follower is shown the ids of what is masked."""
+    node = released.holder("node", "runtime", environments=("staging",))
+    known = released.store.environment("shop", "production").id
+
+    def said(id: str) -> list[str]:
+        answers = [
+            node.post("/v1/reveal", content=json.dumps({"environment": id, "secrets": {}}).encode()),
+            node.get(f"/v1/kv/{id}.0.x/entry?key=k"),
+            node.get(f"/v1/kv/{id}.0.x/keys"),
+            node.put(f"/v1/kv/{id}.0.x/entries", json=[]),
+        ]
+        assert {answer.status_code for answer in answers} == {404}
+        return [answer.text.replace(id, "ID") for answer in answers]
+
+    assert said(known) == said("0" * 20)
+    kept = released.store.refusals(limit=9).refusals
+    assert ["shop/production is out of reach" in each.why for each in kept] == [True] * 4
+
+
+def test_a_narrow_admin_makes_no_tokens_and_sees_none(released: Team) -> None:
     narrow = released.holder("narrow", "admin", environments=("staging",))
+    assert error_of(narrow.get("/v1/tokens")) == error_of(narrow.get("/v1/refusals")) == (403, "forbidden")
     wide = commands.CreateToken(
         id=commands.new_id(), grant=Grant(name="more", role="admin"), hash=tokens.hash_of(tokens.new())
     )

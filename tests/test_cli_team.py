@@ -204,6 +204,16 @@ def test_services_toml_names_the_backend_of_a_team(desk: Desk):
 # ---- every command
 
 
+def test_a_token_for_one_service_deploys_it_though_it_is_bound_to_another(desk: Desk):
+    desk.told("deploy")
+    ci = desk.told("token", "create", "--name", "ci", "--role", "deployer", "--service", "shop")["secret"]
+    (desk.folder / "shop/worker.py").write_text((desk.folder / "shop/worker.py").read_text() + "# more\n")
+    deployed = desk.told("deploy", "-s", "shop", SVCCTL_TOKEN=ci)
+    assert deployed["touched"] == ["shop/staging"]
+    refused = desk.to_api("deploy", SVCCTL_TOKEN=ci)
+    assert (refused.status, refused.err.partition(" is ")[0]) == (6, "error: auth/staging")
+
+
 def test_a_team_s_day(desk: Desk):
     assert desk.told("deploy")["actor"] == "ada"
     assert desk.told("promote", "staging", "production", "--yes")["changed"]

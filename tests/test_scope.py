@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from scene import Clock, People, Scene
 
-from svcctl import commands
+from svcctl import commands, digest, reference
+from svcctl.api.guarded import Guarded
+from svcctl.backend.base import Filter
 from svcctl.backend.store import Store
 from svcctl.commands import Command
 from svcctl.errors import Forbidden, NotFound, Refused, SvcctlError
@@ -201,6 +204,96 @@ def test_a_secret_is_put_where_it_was_sealed_for(scene: Scene, store: Store) -> 
         store.plan(scene.ask(commands.Configure, **fields))
     with pytest.raises(Refused, match="KEY was sealed for shop/staging"):
         store.plan(scene.ask(commands.Deploy, settings_only=True, **fields))
+
+
+# ---- reads
+
+
+def test_near_names_of_reads_are_those_that_are_seen(store: Store, scene: Scene) -> None:
+    assert scene.head("shop/secret-merger") is None
+    wide = Guarded(store, token("viewer", environments=("staging", "stagin", "secret-m*rg")))
+    secret = reference.parse("secret-merg")
+    with pytest.raises(NotFound, match="no environment 'secret-merg'") as caught:
+        wide.history("acme", secret, Filter(), 10, None)
+    assert caught.value.hint == "there is staging"
+    with pytest.raises(NotFound) as unseen:
+        Guarded(store, STAGING).history("acme", reference.parse("secret-merger"), Filter(), 10, None)
+    assert unseen.value.hint == "there is staging"
+    for read in (wide.environment, wide.tags, wide.deployment, wide.namespaces, wide.settings_of):
+        with pytest.raises(NotFound) as caught:
+            read("shop", "secret-merg")
+        assert caught.value.hint == "there is staging"
+    with pytest.raises(NotFound) as caught:
+        Guarded(store, token("viewer", services=("shop", "aut"))).environment("aut", "staging")
+    assert caught.value.hint == "there is shop"
+    with pytest.raises(NotFound) as caught:
+        wide.version(reference.parse("shop/stagin@9"))
+    assert caught.value.hint == "did you mean staging?"
+    with pytest.raises(NotFound) as caught:
+        wide.version(reference.parse("shop/staging@9"))
+    assert caught.value.hint == "it has 1 to 1"
+    with pytest.raises(NotFound, match="no deleted environment"):
+        wide.history("acme", reference.parse("shop/secret-merg"), Filter(deleted=True), 10, None)
+
+
+def test_settings_are_not_found_by_guessing_their_digest(store: Store, scene: Scene) -> None:
+    """A seal for staging gives the fingerprint of a guess, services.toml most of the rest."""
+    theirs, mine = scene.version("shop/production").settings.digest, scene.version("shop/staging").settings.digest
+    guarded = Guarded(store, STAGING)
+    scene.vars("staging", shop={"LOG": "debug"})
+    assert guarded.settings(mine) == store.settings(mine)  # of an older version
+    said = []
+    for each in (theirs, digest.of("settings", b"{}")):
+        with pytest.raises(NotFound) as caught:
+            guarded.settings(each)
+        said.append(caught.value.message.replace(digest.short(each), "DIGEST"))
+    assert said == ["no settings DIGEST in the store"] * 2
+    assert Guarded(store, token(services=("sho?",))).settings(theirs) == store.settings(theirs)
+
+
+def audit(store: Store, seen_by: Token) -> list[tuple[str, ...]]:
+    changes = Guarded(store, seen_by).changes("acme", Filter(), 50, None).changes
+    assert [Guarded(store, seen_by).change(each.id or "") for each in changes] == list(changes)
+    return [(*each.summary, *each.notes) for each in changes]
+
+
+def test_the_audit_has_what_was_done_in_scope_and_no_sentence_of_anything_else(store: Store, scene: Scene) -> None:
+    scene.tag("staging", "v1")
+    scene.routes("shop/staging", "shop.example.com/*")
+    scene.vars("staging", auth={"A": "1"})
+    scene.secret("shop/production", "KEY", "other")
+    scene.do(commands.Rename, old="staging", new="stage", services=("shop",))
+    scene.protect("stage")
+    eve = token("viewer", "eve", services=("shop",), environments=("stag*",))
+    *newer, first = audit(store, eve)
+    assert newer == [
+        ("shop/stage: protected",),
+        ("shop/staging: renamed to stage, now at stage--shop.localhost",),
+        ("shop/staging: route shop.example.com/* added",),
+        ("shop/staging@1: tagged v1",),
+    ]
+    assert [text.partition(":")[0] for text in first] == ["shop", "shop/staging", "shop/staging@1"]
+    (deploy,) = (each for each in store.changes("acme", filter=Filter(), limit=50).changes if each.kind == "deploy")
+    assert deploy.touched == ("auth/production", "auth/staging", "shop/production", "shop/stage")
+    assert len(audit(store, token("viewer"))) == len(store.changes("acme", filter=Filter(), limit=50).changes)
+
+
+def test_sentences_of_a_service_that_is_seen_whole_are_told_under_any_name(store: Store, scene: Scene) -> None:
+    scene.rename("secret-merger", "merged")
+    renamed, created, *_ = audit(store, token("viewer", services=("auth",)))
+    assert renamed == ("auth/secret-merger: renamed to merged, now at merged--auth.localhost",)
+    assert created == ("auth/secret-merger: created at secret-merger--auth.localhost",)
+
+
+def test_what_somebody_does_is_told_to_them_whole(store: Store, scene: Scene) -> None:
+    mine = Guarded(store, STAGING)
+    command = scene.ask(commands.Configure, environment="staging", vars={"A": "1"})
+    assert mine.apply(command) == mine.apply(command) == mine.change(command.id) == store.change(command.id)
+    scene.rename("staging", "beyond")
+    told = mine.change(command.id)
+    assert told is not None
+    assert (told.actor, told.touched, told.summary, told.versions) == ("ci", (), (), ())
+    assert Guarded(store, replace(STAGING, name="eve")).change(command.id) is None
 
 
 # ---- routes

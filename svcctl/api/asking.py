@@ -10,7 +10,7 @@ from litestar import Request
 
 from svcctl import tokens, wire
 from svcctl.api.callers import Callers, note
-from svcctl.api.guarded import Guarded
+from svcctl.api.guarded import Guarded, OutOfReach
 from svcctl.api.parsing import body_of, query_of
 from svcctl.api.route import Route
 from svcctl.backend.base import Authority
@@ -44,13 +44,11 @@ class Asking:
                 return work(self._entered(backend))
             except Unauthorized:
                 raise
-            except Forbidden as error:
+            except (Forbidden, OutOfReach) as error:
                 holder: Token = self.request.scope["state"]["holder"]
                 what = self._kind_of(body) or f"{self.route.method} {tokens.masked(self.request.url.path[:200])}"
-                refusal = Refusal(
-                    at="", actor=holder.name, peer=self._peer, what=what, why=error.message, token=holder.id
-                )
-                note(backend, refusal)
+                why = error.why if isinstance(error, OutOfReach) else error.message
+                note(backend, Refusal(at="", actor=holder.name, peer=self._peer, what=what, why=why, token=holder.id))
                 raise
 
         return do

@@ -1,19 +1,19 @@
 """A backend as the holder of a token sees it: what the grant does not allow is refused, what is beyond its scope is not
 there.
 
-Every request goes through one of these, so that no route can forget to ask. What is named by its digest alone
-(settings, manifests, blobs) is open to every reader: the name is known to those alone who were shown it.
+Every request goes through one of these, so that no route can forget to ask. Manifests and blobs are open to every
+reader who knows their digest: who can guess one has what it names.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
-from svcctl import keyvalues
+from svcctl import keyvalues, names
 from svcctl.backend.altered import Altered
 from svcctl.backend.base import Authority, Changes, Filter, Followed, History, Refusals, Stored, Stream
-from svcctl.digest import Digest
+from svcctl.digest import Digest, short
 from svcctl.errors import Forbidden, NotFound
 from svcctl.keyvalues import Entry, Page
 from svcctl.model import (
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
     from svcctl.sealing import SecretValue
 
 
+T = TypeVar("T")
+
+
+class OutOfReach(NotFound):
+    """Told as what is not there, and kept as a refusal: `why` is for whoever reads those."""
+
+    def __init__(self, message: str, *, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
 class Guarded:
     """Not whole a Backend: `upload` is made of `store_blobs` and `register`, `wait` is the API's own."""
 
@@ -56,6 +67,29 @@ class Guarded:
         if refusal := access.lacks_scope(self.token, service, environment):
             raise Forbidden(refusal)
 
+    def _at(self, service: str, environment: str, read: Callable[[], T]) -> T:
+        """What `read` tells of a place; a hint has names of what is seen alone."""
+        self._require_place("read", service, environment)
+        try:
+            return read()
+        except NotFound as error:
+            if self._everywhere or error.hint is None:
+                raise
+            owners = {each.name: each.project for each in self.services(None)}
+            near = names.did_you_mean(service, owners)
+            if service in owners:
+                known = {each.name for each in self.environments(owners[service], (service,), None)}
+                if environment in known:
+                    raise
+                near = names.did_you_mean(environment, known)
+            raise NotFound(error.message, hint=near, next=error.next) from None
+
+    def _require_name(self, project: str, name: str) -> None:
+        """Of an environment, in any service that is seen."""
+        if not self.environments(project, None, (name,)):
+            known = {each.name for each in self.environments(project, None, None)}
+            raise NotFound(f"no environment {name!r}", hint=names.did_you_mean(name, known))
+
     def _sees(self, service: str, environment: str) -> bool:
         return access.covers(self.token, service, environment)
 
@@ -66,9 +100,12 @@ class Guarded:
     def whole(self) -> Authority:
         """Without limits, for an admin of everything: history holds everything."""
         self.require("govern")
-        if not self._everywhere:
-            raise Forbidden(f"token {self.token.name!r} is for {access.scope(self.token)}: history is of everything")
+        self._require_everywhere("history")
         return self._backend
+
+    def _require_everywhere(self, what: str) -> None:
+        if not self._everywhere:
+            raise Forbidden(f"token {self.token.name!r} is for {access.scope(self.token)}: {what} is of everything")
 
     # ---- reading
 
@@ -83,15 +120,14 @@ class Guarded:
         return tuple(each for each in self._backend.services(project) if access.covers_service(self.token, each.name))
 
     def environments(
-        self, project: str, services: Collection[str] | None, names: Collection[str] | None
+        self, project: str, services: Collection[str] | None, wanted: Collection[str] | None
     ) -> tuple[Environment, ...]:
         self.require("read")
-        found = self._backend.environments(project, services, names)
+        found = self._backend.environments(project, services, wanted)
         return tuple(each for each in found if self._sees(each.service, each.name))
 
     def environment(self, service: str, name: str) -> Environment:
-        self._require_place("read", service, name)
-        return self._backend.environment(service, name)
+        return self._at(service, name, lambda: self._backend.environment(service, name))
 
     def by_origin(self, id: EnvironmentId) -> Environment | None:
         self.require("read")
@@ -102,7 +138,10 @@ class Guarded:
         return self._backend.settings_of(self.environment(service, name))
 
     def settings(self, digest: Digest) -> Settings:
+        """They could be guessed, unlike what else a digest names: a hit would tell the values of another place."""
         self.require("read")
+        if not self._everywhere and not self._backend.has_settings(digest, self._sees):
+            raise NotFound(f"no settings {short(digest)} in the store")
         return self._backend.settings(digest)
 
     def heads(self, project: str, services: Collection[str] | None) -> tuple[Version, ...]:
@@ -110,53 +149,58 @@ class Guarded:
         return self._seen(self._backend.heads(project, services))
 
     def version(self, reference: Reference) -> Version:
-        self._require_place("read", reference.service or "", reference.environment)
-        return self._backend.version(reference)
+        return self._at(reference.service or "", reference.environment, lambda: self._backend.version(reference))
 
     def history(
         self, project: str, reference: Reference | None, filter: Filter, limit: int, cursor: str | None
     ) -> History:
         self.require("read")
-        if reference and reference.service:
-            self._require_place("read", reference.service, reference.environment)
-        page = self._backend.history(project, reference, filter=filter, limit=limit, cursor=cursor)
+
+        def read() -> History:
+            return self._backend.history(project, reference, filter=filter, limit=limit, cursor=cursor)
+
         if self._everywhere:
-            return page
+            return read()
+        if reference and reference.service:
+            page = self._at(reference.service, reference.environment, read)
+        else:
+            if reference and not filter.deleted:
+                self._require_name(project, reference.environment)
+            page = read()
         events = tuple(event for event in page.events if self._sees_ref(event.ref))
         return replace(page, versions=self._seen(page.versions), events=events)
 
     def change(self, id: str) -> Change | None:
         self.require("read")
         found = self._backend.change(id)
-        return found if found and self._may_see(found) else None
+        return found and self._change(found)
 
     def changes(self, project: str, filter: Filter, limit: int, cursor: str | None) -> Changes:
         self.require("read")
         page = self._backend.changes(project, filter=filter, limit=limit, cursor=cursor)
-        return replace(page, changes=tuple(each for each in page.changes if self._may_see(each)))
+        return replace(page, changes=tuple(seen for each in page.changes if (seen := self._change(each))))
 
     def running(self, commit: str | None, code: str | None) -> tuple[Version, ...]:
         self.require("read")
         return self._seen(self._backend.running(commit=commit, code=code))
 
     def tags(self, service: str, environment: str) -> tuple[str, ...]:
-        self._require_place("read", service, environment)
-        return self._backend.tags(service, environment)
+        return self._at(service, environment, lambda: self._backend.tags(service, environment))
 
     def deployment(self, service: str, environment: str) -> Deployment:
-        self._require_place("read", service, environment)
-        return self._backend.deployment(service, environment)
+        return self._at(service, environment, lambda: self._backend.deployment(service, environment))
 
     def namespaces(self, service: str, environment: str) -> dict[str, str]:
-        self._require_place("read", service, environment)
-        return self._backend.namespaces(service, environment)
+        return self._at(service, environment, lambda: self._backend.namespaces(service, environment))
 
     def tokens(self) -> tuple[Token, ...]:
         self.require("govern")
+        self._require_everywhere("the list of tokens")
         return self._backend.tokens()
 
     def refusals(self, limit: int, cursor: str | None) -> Refusals:
         self.require("govern")
+        self._require_everywhere("the list of refusals")
         return self._backend.refusals(limit=limit, cursor=cursor)
 
     def manifest_bytes(self, code: Digest) -> bytes:
@@ -174,11 +218,35 @@ class Guarded:
     def _seen(self, versions: Iterable[Version]) -> tuple[Version, ...]:
         return tuple(each for each in versions if self._sees(each.service, each.environment))
 
-    def _may_see(self, change: Change) -> bool:
-        """One's own, and those whose every version is in scope; what else it did is told in sentences, unsorted."""
-        if self._everywhere or change.actor == self.token.name:
-            return True
-        return bool(change.versions) and len(self._seen(change.versions)) == len(change.versions)
+    def _change(self, change: Change) -> Change | None:
+        """One's own, and those that touched something in scope, without what is told of the rest."""
+        if self._everywhere:
+            return change
+        seen = tuple(filter(self._sees_ref, change.touched))
+        if not seen and change.actor != self.token.name:
+            return None
+        if seen == change.touched:
+            return change
+        named = set(map(_subject, change.summary))
+        renamed = [ref for ref in change.touched if ref not in named]
+
+        def is_seen(sentence: str) -> bool:
+            service, slash, name = _subject(sentence).partition("/")
+            if not slash:
+                return names.check_name(service) is None and access.covers_service(self.token, service)
+            if f"{service}/{name}" in change.touched:
+                return f"{service}/{name}" in seen
+            # As it was called then: one of those that are called otherwise today.
+            could_be = [ref for ref in renamed if ref.startswith(f"{service}/")]
+            return bool(could_be) and all(ref in seen for ref in could_be)
+
+        return replace(
+            change,
+            summary=tuple(filter(is_seen, change.summary)),
+            notes=tuple(filter(is_seen, change.notes)),
+            touched=seen,
+            versions=self._seen(change.versions),
+        )
 
     # ---- running
 
@@ -207,7 +275,8 @@ class Guarded:
         found = self._backend.by_origin(id)
         if found is None:
             raise NotFound(f"no environment {id!r}")
-        self._require_place(power, found.service, found.name)
+        if refusal := access.lacks_scope(self.token, found.service, found.name):
+            raise OutOfReach(f"no environment {id!r}", why=refusal)
 
     # ---- KV; time is the store's: a node with a wrong clock must not bring back what is over
 
@@ -248,9 +317,12 @@ class Guarded:
     def apply(self, command: "Command") -> Change:
         self.require("change")
         change = self._backend.apply_for(self.token, command)
-        if not self._may_see(change) and change.number is not None:
+        if change.number is None:
+            return change
+        seen = self._change(change)
+        if seen is None:
             raise Forbidden(f"change {command.id} was done by somebody else")
-        return change
+        return seen
 
     def missing(self, blobs: Collection[Digest]) -> frozenset[Digest]:
         self.require("upload")
@@ -271,3 +343,8 @@ class Guarded:
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         self._require_place("change", service, environment)
         return self._backend.seal(service, environment, name, value)
+
+
+def _subject(sentence: str) -> str:
+    """What a sentence of a change begins with: an environment or a service."""
+    return sentence.removeprefix("forced: ").partition(":")[0].partition("@")[0]

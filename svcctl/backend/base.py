@@ -272,6 +272,9 @@ class Authority(Backend, Protocol):
     def token(self, hash: Digest) -> Token | None:
         """The token whose secret has this hash, also if it is revoked or expired."""
 
+    def has_settings(self, digest: Digest, seen: Callable[[str, str], bool]) -> bool:
+        """Whether they are or were those of an environment whose service and name `seen` takes."""
+
     def used(self, token: str) -> None:
         """Keeps when it was last used; no part of the ledger."""
 

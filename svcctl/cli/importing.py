@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
@@ -20,7 +21,7 @@ from svcctl.cli import building
 from svcctl.cli.context import Context
 from svcctl.cli.output import Note
 from svcctl.digest import Digest
-from svcctl.errors import NotFound, Refused
+from svcctl.errors import Forbidden, NotFound, Refused
 from svcctl.model import Block, Environment, Manifest, Node, Overrides, Settings, Source
 from svcctl.names import PRODUCTION
 from svcctl.rules import vendored
@@ -52,11 +53,23 @@ class Deployed:
         return self._environments[service, name]
 
     def nodes(self, service: str, environment: str) -> tuple[Node, ...]:
-        """None where there is no such environment."""
+        """None where there is no such environment, and of one that is out of reach of a token and nothing is known of.
+        What a deployment reaches was told with it."""
         if (service, environment) not in self._nodes:
-            found = _if_there(lambda: self.backend.deployment(service, environment))
-            self._nodes[service, environment] = found.nodes if found else ()
+            nodes = tuple(self._known_from(f"{service}/{environment}"))
+            with suppress(Forbidden):
+                found = None if nodes else _if_there(lambda: self.backend.deployment(service, environment))
+                nodes = found.nodes if found else nodes
+            self._nodes[service, environment] = nodes
         return self._nodes[service, environment]
+
+    def _known_from(self, ref: str) -> Iterator[Node]:
+        known = {node.ref: node for nodes in self._nodes.values() for node in nodes}
+        waiting = [ref]
+        while waiting:
+            if node := known.pop(waiting.pop(), None):
+                yield node
+                waiting += node.bindings.values()
 
     def code(self, service: str, environment: str) -> Digest | None:
         nodes = self.nodes(service, environment)

@@ -9,7 +9,7 @@ from svcctl import names
 from svcctl.backend.base import Changes, Event, Filter, History
 from svcctl.backend.store.cursors import read_cursor, write_cursor
 from svcctl.backend.store.database import Database, Row, Statement
-from svcctl.backend.store.ledger import VERSION_COLUMNS, decode_change, decode_record, marks
+from svcctl.backend.store.ledger import STORE_CHAIN, VERSION_COLUMNS, decode_change, decode_record, marks
 from svcctl.backend.store.reads import Reads
 from svcctl.errors import NotFound, UsageError
 from svcctl.model import (
@@ -36,7 +36,8 @@ _EVENTS = (
     "JOIN changes c ON c.number = r.change WHERE r.number IS NULL AND r.environment <> '' AND {where} "
     "ORDER BY r.change DESC, r.seq DESC"
 )
-_VERSIONS = f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.change = ? AND r.number IS NOT NULL"  # noqa: S608
+_RECORDS = f"SELECT {VERSION_COLUMNS} FROM records r WHERE r.change = ?"  # noqa: S608
+_VERSIONS = f"{_RECORDS} AND r.number IS NOT NULL"
 
 
 class Pages:
@@ -193,11 +194,18 @@ class Pages:
         return Changes(changes=tuple(found))
 
     def _whole(self, changes: Sequence[Row]) -> Iterator[Change]:
-        """Rows of changes, with the versions that each made."""
-        made = self._db.together([(_VERSIONS, (number,)) for number, *_ in changes]) if changes else ()
-        versions = _by_change(self._reads.versions(row for rows in made for row in rows))
-        for number, name, body in changes:
-            yield replace(decode_change(body, name, number), versions=tuple(versions.get(number, ())))
+        """Rows of changes, with the versions that each made and the environments that its records are of."""
+        made = self._db.together([(_RECORDS, (number,)) for number, *_ in changes]) if changes else []
+        touched = [{row[0] for row in rows} - {STORE_CHAIN} for rows in made]
+        self._ledger.meet(id for ids in touched for id in ids)
+        versions = _by_change(self._reads.versions(row for rows in made for row in rows if row[1] is not None))
+        for (number, name, body), ids in zip(changes, touched, strict=True):
+            known = {identity.ref for id in ids if (identity := self._ledger.identity(id))}
+            yield replace(
+                decode_change(body, name, number),
+                touched=tuple(sorted(known)),
+                versions=tuple(versions.get(number, ())),
+            )
 
 
 def _events(where: str, *parameters: object) -> Statement:

@@ -1,6 +1,6 @@
 """What the ledger tells to people: environments, pages of history, changes, where code runs."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from msgspec.structs import replace
 
@@ -8,6 +8,7 @@ from svcctl import names
 from svcctl.backend.base import Followed
 from svcctl.backend.store.database import Database, Row
 from svcctl.backend.store.ledger import VERSION_COLUMNS, Ledger, marks
+from svcctl.digest import Digest
 from svcctl.errors import NotFound
 from svcctl.model import (
     Deployment,
@@ -96,6 +97,17 @@ class Reads:
 
     def _with_tags(self, place: Place) -> Place:
         return replace(place, head=self._tagged(place.identity.id, place.head)) if place.head else place
+
+    def has_settings(self, digest: Digest, seen: Callable[[str, str], bool]) -> bool:
+        """By the histories of those that are seen: no index holds settings, which each change would have to write."""
+        rows = self._db.all("SELECT id, service, name FROM environments ORDER BY living, id")
+        ids = [id for id, service, name in rows if seen(service, name)]
+        for start in range(0, len(ids), 500):
+            some = ids[start : start + 500]
+            named = f"environment IN ({marks(some)}) AND settings = ?"
+            if self._db.one(f"SELECT 1 FROM records WHERE {named} LIMIT 1", (*some, digest)):  # noqa: S608
+                return True
+        return False
 
     # ---- versions
 

@@ -262,6 +262,10 @@ class Store:
 
         return access.by_hash(self.database, hash)  # one statement, and every request begins with it: no transaction
 
+    def has_settings(self, digest: Digest, seen: Callable[[str, str], bool]) -> bool:
+        with self.database.reading():
+            return Reads(self.database).has_settings(digest, seen)
+
     def used(self, token: str) -> None:
         from svcctl.backend.store import access
 

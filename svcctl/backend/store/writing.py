@@ -103,7 +103,9 @@ def write(
     number = int(row[0]) if row else 0
     faults.point("apply.written")
     found = (replace(version, change=number) for version in versions)
-    return replace(change, number=number, versions=tuple(sorted(found, key=lambda version: version.ref)))
+    touched = tuple(sorted({names[step.environment].ref for step in plan.steps if step.environment}))
+    made = tuple(sorted(found, key=lambda version: version.ref))
+    return replace(change, number=number, touched=touched, versions=made)
 
 
 def _records(
