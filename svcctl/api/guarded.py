@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from svcctl import keyvalues, names
+from svcctl.api import abridged
 from svcctl.backend.altered import Altered
 from svcctl.backend.base import Authority, Changes, Filter, Followed, History, Refusals, Stored, Stream
 from svcctl.digest import Digest, short
@@ -219,34 +220,7 @@ class Guarded:
         return tuple(each for each in versions if self._sees(each.service, each.environment))
 
     def _change(self, change: Change) -> Change | None:
-        """One's own, and those that touched something in scope, without what is told of the rest."""
-        if self._everywhere:
-            return change
-        seen = tuple(filter(self._sees_ref, change.touched))
-        if not seen and change.actor != self.token.name:
-            return None
-        if seen == change.touched:
-            return change
-        named = set(map(_subject, change.summary))
-        renamed = [ref for ref in change.touched if ref not in named]
-
-        def is_seen(sentence: str) -> bool:
-            service, slash, name = _subject(sentence).partition("/")
-            if not slash:
-                return names.check_name(service) is None and access.covers_service(self.token, service)
-            if f"{service}/{name}" in change.touched:
-                return f"{service}/{name}" in seen
-            # As it was called then: one of those that are called otherwise today.
-            could_be = [ref for ref in renamed if ref.startswith(f"{service}/")]
-            return bool(could_be) and all(ref in seen for ref in could_be)
-
-        return replace(
-            change,
-            summary=tuple(filter(is_seen, change.summary)),
-            notes=tuple(filter(is_seen, change.notes)),
-            touched=seen,
-            versions=self._seen(change.versions),
-        )
+        return change if self._everywhere else abridged.for_holder(self.token, change)
 
     # ---- running
 
@@ -343,8 +317,3 @@ class Guarded:
     def seal(self, service: str, environment: str, name: str, value: bytes) -> Sealed:
         self._require_place("change", service, environment)
         return self._backend.seal(service, environment, name, value)
-
-
-def _subject(sentence: str) -> str:
-    """What a sentence of a change begins with: an environment or a service."""
-    return sentence.removeprefix("forced: ").partition(":")[0].partition("@")[0]
