@@ -1,5 +1,6 @@
-"""A change as far as it lies in somebody's scope. What it did is told by sentences, each of which begins with what it is
-about; which environments those were is known by their ids, under today's names (`Change.touched`)."""
+"""A change as far as it lies in somebody's scope. What it did is told by sentences, each of which begins with what it
+is about; which environments those were is known by their ids, under today's names (`Change.touched`).
+"""
 
 from msgspec.structs import replace
 
