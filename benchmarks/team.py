@@ -26,6 +26,7 @@ FILES, CHANGED, SIZE = 10_000, 100, 4096
 SERVICES, ENVIRONMENTS, VERSIONS = 40, 50, 100
 NODES, CHANGES, FEW, MANY = 20, 40, 1, 50
 _PAGE = 20
+_WAITING = 10.0  # two polls of each node
 _HEAD = 40  # bytes of a frame before a blob's
 
 
@@ -262,8 +263,8 @@ def _followed(folder: Path, server: Server, services: int) -> "_Followed":
     with served.api(folder, url) as api, _following(api, folder / "caches", secret) as seen:
         pid = api.process.pid
         before = cpu(pid)
-        time.sleep(3)
-        found.idle = (cpu(pid) - before) / 3
+        time.sleep(_WAITING)
+        found.idle = (cpu(pid) - before) / _WAITING
         before = cpu(pid)
         found.live = [_live(store, made, seen, number) for number in range(CHANGES)]
         found.spent = cpu(pid) - before
