@@ -254,7 +254,7 @@ def test_an_empty_store_moves(b: Store, opened: Callable[[str], Store]) -> None:
     assert moved(opened("c"), b).changes == 0
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.lists(step, min_size=8, max_size=30), st.integers(1, 7))
 def test_any_history_moves(steps: list[Step], size: int) -> None:
     """In pieces, and whole through a file: row for row the same store."""
