@@ -206,8 +206,9 @@ def test_a_line_beyond_the_bound_is_cut_and_says_so(said) -> None:
 
 
 def test_many_lines_in_one_print_are_rather_many_records_than_one_cut_short(said) -> None:
-    assert messages(said("print('\\n'.join(str(number) for number in range(20_000)))")) == [
-        str(number) for number in range(20_000)
+    """Longer than a record may be, and no more than the log holds while nobody reads it."""
+    assert messages(said("print('\\n'.join(f'{number:050}' for number in range(2_000)))")) == [
+        f"{number:050}" for number in range(2_000)
     ]
 
 
