@@ -87,9 +87,9 @@ def under_domain(host: str, domain: str) -> bool:
 
 def hosts_meet(one: str, other: str) -> bool:
     """Whether the hosts of two routes have a name in common."""
-    if one.startswith("*."):
-        return other.endswith(one[1:]) or (other.startswith("*.") and one.endswith(other[1:]))
-    return one == other or (other.startswith("*.") and one.endswith(other[1:]))
+    return one == other or any(
+        each.startswith("*.") and host.endswith(each[1:]) for each, host in ((one, other), (other, one))
+    )
 
 
 def hostname(service: str, environment: str, domain: str) -> str:

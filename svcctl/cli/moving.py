@@ -1,6 +1,5 @@
 """What `backend copy`, `export` and `import` share: the passphrase, the question, and how it is told."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Annotated, BinaryIO
 
@@ -13,7 +12,7 @@ from svcctl.backend.segment import Standing, Valueless, number_of
 from svcctl.cli import consent, views
 from svcctl.cli.context import Context
 from svcctl.cli.output import Block, Fields, Lines, Note, Success
-from svcctl.errors import ConsentNeeded, NotFound, UsageError
+from svcctl.errors import ConsentNeeded, UsageError
 from svcctl.progress import Progress
 from svcctl.sealing import SecretValue
 
@@ -44,16 +43,7 @@ def passphrase(context: Context, file: str | None, outline: Outline, *, anew: bo
 
 def _read(context: Context, file: str) -> SecretValue:
     """Its first line."""
-    try:
-        if file == "-":
-            content = sys.stdin.buffer.read(_LONGEST)
-        else:
-            with context.path(file).open("rb") as stream:
-                content = stream.read(_LONGEST)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {file}") from None
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from None
+    content = context.read(file, _LONGEST)
     found = content.partition(b"\n")[0].removesuffix(b"\r")
     if not found:
         raise UsageError(f"{file}: the passphrase is its first line, which is empty")

@@ -126,7 +126,7 @@ class Cache:
         for are forgotten."""
         if not secrets and not self._secrets_of(environment).exists():
             return {}
-        sealed = self._sealed(environment)
+        sealed = kept = self._sealed(environment)
         try:
             known = self._opened(environment, secrets, sealed)
         except (Refused, Damage, ValueError):  # kept under a key that is not there any more, or altered
@@ -135,12 +135,12 @@ class Cache:
             if backend is None:
                 raise Damage("its secrets are not in the cache, and the store can't be reached")
             known = dict(backend.reveal(environment, secrets))
-            sealed |= {
+            sealed = sealed | {
                 _key((name, secrets[name])): self._seal().seal(environment, name, value).hex()
                 for name, value in known.items()
             }
         wanted = {key: sealed[key] for key in map(_key, secrets.items())}
-        if wanted != self._sealed(environment) or not self._secrets_of(environment).exists():
+        if wanted != kept:
             self._keep_sealed(environment, wanted)
         return known
 
